@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""A shell and a file door into a guest, through qemu-ga: no network, which may be what is under test.
+
+The channel is anything with `agent(json, seconds) -> json` (`virt.Domain` in life, a fake in tests);
+libvirt synchronises it (guest-sync-delimited) before every command.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from vbuskit.base.errors import VbuskitError
+from vbuskit.base.run import Finished, text
+from vbuskit.base.virt import NoAgent, VirtError
+from vbuskit.base.wait import patient
+
+PATIENCE = 20  # seconds for one answer of a guest that is known to answer, under TCG on a busy machine
+CHUNK = 48 * 1024  # bytes; the agent takes its input byte by byte, and must answer in time
+POLL_FIRST, POLL_LAST = (
+    0.01,
+    0.2,
+)  # seconds between two looks at a running command; every look costs the guest
+
+
+class Channel(Protocol):
+    def agent(self, command: str, seconds: int) -> str: ...
+
+
+class AgentError(VbuskitError):
+    """The agent answered, and could not do it."""
+
+
+class Agent:
+    """`serial`: where the guest's console is logged, named in the hint when the guest falls silent."""
+
+    def __init__(self, name: str, channel: Channel, serial: Path | None = None) -> None:
+        self.name = name
+        self._channel = channel
+        self._serial = serial
+
+    def ping(self) -> bool:
+        """Whether the agent answers now; waits one second at most."""
+        try:
+            self._ask("guest-ping", 1)
+        except VirtError:
+            return False
+        return True
+
+    def wait(self, seconds: float, alive: Callable[[], bool] = lambda: True) -> float:
+        """Seconds until the agent answered.
+
+        Raises VbuskitError after patient(`seconds`), or when `alive` says no.
+        """
+        start, seconds = time.monotonic(), patient(seconds)
+        while not self.ping():
+            if not alive():
+                raise self._silent("switched itself off before its agent answered")
+            if time.monotonic() - start > seconds:
+                raise self._silent(f"its agent did not answer within {seconds:g} s")
+            time.sleep(0.05)
+        return time.monotonic() - start
+
+    def execute(
+        self, command: str | Sequence[str], seconds: float = 60, stdin: str | None = None
+    ) -> Finished:
+        """Run a program, or a line for /bin/sh when it is text; killed after patient(`seconds`): an error.
+
+        A program that a signal ended has the code 128 + signal. Raises AgentError when it cannot start.
+        """
+        seconds = patient(seconds)
+        pid = self.start(command, stdin)
+        deadline, pause = time.monotonic() + seconds, POLL_FIRST
+        while not (state := self._call("guest-exec-status", pid=pid))["exited"]:
+            if time.monotonic() > deadline:
+                self.start(f"kill -KILL {pid}")
+                shown = command if isinstance(command, str) else " ".join(command)
+                raise VbuskitError(
+                    f"{self.name}: `{shown}` did not end within {seconds:g} s", hint=self._hint()
+                )
+            time.sleep(pause)
+            pause = min(pause * 1.5, POLL_LAST)
+        code = 128 + state["signal"] if "signal" in state else state["exitcode"]
+        return Finished(code, text(decoded(state, "out-data")), text(decoded(state, "err-data")))
+
+    def start(self, command: str | Sequence[str], stdin: str | None = None) -> int:
+        """Start what `execute` would run, and do not look after it; its pid in the guest."""
+        words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        request: dict[str, Any] = {"path": words[0], "arg": words[1:], "capture-output": True}
+        if stdin is not None:
+            request["input-data"] = encoded(stdin.encode())
+        return int(self._call("guest-exec", **request)["pid"])
+
+    def read(self, path: PurePosixPath | str) -> bytes:
+        """A whole file of the guest; files of /proc and /sys too."""
+        handle = self._call("guest-file-open", path=str(path), mode="r")
+        try:
+            whole = bytearray()
+            while True:
+                part = self._call("guest-file-read", handle=handle, count=CHUNK)
+                whole += decoded(part, "buf-b64")
+                if part["eof"] or not part["count"]:
+                    return bytes(whole)
+        finally:
+            self._call("guest-file-close", handle=handle)
+
+    def write(self, path: PurePosixPath | str, content: bytes) -> None:
+        """Replace a file of the guest; its mode is the agent's default for new files (0666 & ~umask)."""
+        handle = self._call("guest-file-open", path=str(path), mode="w")
+        try:
+            for start in range(0, len(content), CHUNK):
+                part = content[start : start + CHUNK]
+                done = self._call("guest-file-write", handle=handle, **{"buf-b64": encoded(part)})
+                if done["count"] != len(part):
+                    raise AgentError(
+                        f"{self.name}: {path}: only {done['count']} of {len(part)} bytes written"
+                    )
+            self._call("guest-file-flush", handle=handle)
+        finally:
+            self._call("guest-file-close", handle=handle)
+
+    def _call(self, command: str, **arguments: Any) -> Any:
+        try:
+            return self._ask(command, int(patient(PATIENCE)), **arguments)
+        except NoAgent as error:
+            raise self._silent(f"its agent no longer answers ({command})") from error
+        except VirtError as error:
+            raise AgentError(str(error), hint=error.hint or self._hint()) from error
+
+    def _ask(self, command: str, seconds: int, **arguments: Any) -> Any:
+        request = {"execute": command, **({"arguments": arguments} if arguments else {})}
+        return json.loads(self._channel.agent(json.dumps(request), seconds))["return"]
+
+    def _silent(self, what: str) -> VbuskitError:
+        return VbuskitError(f"{self.name}: {what}", hint=self._hint())
+
+    def _hint(self) -> str | None:
+        return f"the guest's console is in {self._serial}" if self._serial else None
+
+
+def encoded(raw: bytes) -> str:
+    return base64.b64encode(raw).decode("ascii")
+
+
+def decoded(answer: dict[str, Any], key: str) -> bytes:
+    return base64.b64decode(answer.get(key, ""))

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""The one root of every failure that the user can act on, and what the process says to the shell."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of every vbuskit command; docs/exit-codes.md is their reference."""
+
+    OK = 0
+    FAILED = 1  # something was tried and did not hold: a red cell, a failed build
+    USAGE = 2  # the command line or a configuration file is wrong
+    BLOCKED = 3  # something outside is missing: a package, root, a mirror, disk space
+    REFUSED = 4  # something is there and must not be used: tampered, unsigned, unknown
+    SKIPPED = 77  # nothing failed and nothing was tried: what it needs is not here
+    INTERRUPTED = 130  # Ctrl-C, SIGTERM or SIGHUP; what was started is ended
+    UNREAD = 141  # whoever read the output went away, as in `vbuskit run | head`
+
+
+class VbuskitError(Exception):
+    """An expected failure: printed as one line and a hint, without a traceback."""
+
+    exit_code = Exit.FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(VbuskitError):
+    """What was asked for cannot be meant: the text says which word, the hint which words exist."""
+
+    exit_code = Exit.USAGE
+
+
+class Blocked(VbuskitError):
+    """The work cannot start or go on until something outside vbuskit is put right."""
+
+    exit_code = Exit.BLOCKED
+
+
+class Refused(VbuskitError):
+    """Something was verified and is not what it says it is."""
+
+    exit_code = Exit.REFUSED

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""The one door to libvirt: domains, devices, the guest agent's channel; its errors in our words."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import libvirt
+import libvirt_qemu
+
+from vbuskit.base.errors import Blocked, VbuskitError
+
+LIVE: int = libvirt.VIR_DOMAIN_AFFECT_LIVE
+
+# libvirt prints every error on stderr by itself unless it is told not to.
+libvirt.registerErrorHandler(lambda context, error: None, None)
+
+
+class VirtError(VbuskitError):
+    """libvirt said no; `code` is its error number (virErrorNumber)."""
+
+    def __init__(self, message: str, code: int, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class NoAgent(VirtError):
+    """The guest agent did not answer, this time."""
+
+
+HINTS = {
+    libvirt.VIR_ERR_OPERATION_FAILED: "the host's libvirtd log and the guest's QEMU log say more",
+    libvirt.VIR_ERR_INTERNAL_ERROR: "the host's libvirtd log and the guest's QEMU log say more",
+    libvirt.VIR_ERR_XML_ERROR: "the domain's XML is refused by this libvirt",
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED: "this libvirt or QEMU cannot do that",
+    libvirt.VIR_ERR_SYSTEM_ERROR: "is libvirtd running there?",
+}
+AGENT_CODES = frozenset({libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED})
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn libvirt's exception into VirtError: one line that says what was being done."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        code = int(error.get_error_code() or 0)
+        words = " ".join(str(error.get_error_message() or error).split())
+        kind = NoAgent if code in AGENT_CODES else VirtError
+        raise kind(f"{doing}: {words}", code, hint=HINTS.get(code)) from error
+
+
+class Domain:
+    """One guest as libvirt knows it."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.name = str(raw.name())
+
+    def is_running(self) -> bool:
+        try:
+            with translated(f"{self.name}: state"):
+                return bool(self._raw.isActive())
+        except VirtError as error:
+            if error.code == libvirt.VIR_ERR_NO_DOMAIN:
+                return False
+            raise
+
+    def lacks_room(self) -> bool:
+        """Whether QEMU has stopped it since its disk cannot grow; no other write error stops a guest."""
+        try:
+            with translated(f"{self.name}: state"):
+                state, reason = self._raw.state(0)
+        except VirtError:
+            return False
+        return (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
+
+    def is_asleep(self) -> bool:
+        """Whether the guest has suspended itself to memory (S3)."""
+        with translated(f"{self.name}: state"):
+            return bool(self._raw.state(0)[0] == libvirt.VIR_DOMAIN_PMSUSPENDED)
+
+    def press(self) -> None:
+        """The power button; a guest that sleeps lightly wakes up."""
+        with translated(f"{self.name}: power button"):
+            self._raw.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+
+    def wake(self) -> None:
+        """End a sleep to memory."""
+        with translated(f"{self.name}: wake up"):
+            self._raw.pMWakeup(0)
+
+    def destroy(self) -> None:
+        """Pull the plug; a guest that is off already stays off."""
+        if self.is_running():
+            with translated(f"{self.name}: destroy"):
+                self._raw.destroy()
+
+    def update(self, device: ET.Element) -> None:
+        """Change a device of the running guest, such as the medium of a drive."""
+        with translated(f"{self.name}: change {device.tag}"):
+            self._raw.updateDeviceFlags(ET.tostring(device, encoding="unicode"), LIVE)
+
+    def set_vcpus(self, count: int) -> None:
+        """Plug CPUs in, up to what the guest has room for, or out; a guest need not bring them online."""
+        with translated(f"{self.name}: {count} CPUs"):
+            self._raw.setVcpusFlags(count, LIVE)
+
+    def devices(self, tag: str) -> list[ET.Element]:
+        """The live devices with that XML tag, as libvirt sees them now."""
+        with translated(f"{self.name}: look at its devices"):
+            return ET.fromstring(self._raw.XMLDesc(0)).findall(f"./devices/{tag}")
+
+    def agent(self, command: str, seconds: int) -> str:
+        """One guest-agent command as JSON text, and its answer; NoAgent when none came in time."""
+        # libvirt would say so itself, but log every refusal as an error while the guest boots.
+        if not any(is_connected(channel) for channel in self.devices("channel")):
+            raise NoAgent(f"{self.name}: guest agent: is not connected", libvirt.VIR_ERR_AGENT_UNRESPONSIVE)
+        with translated(f"{self.name}: guest agent"):
+            return str(libvirt_qemu.qemuAgentCommand(self._raw, command, seconds, 0))
+
+
+class Connection:
+    """One libvirtd; leaving the `with` block closes the connection, not the guests."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        try:
+            with translated(uri):
+                self._raw = libvirt.open(uri)
+        except VirtError as error:
+            raise Blocked(str(error), hint=error.hint) from error
+
+    def launch(self, xml: ET.Element) -> Domain:
+        """Start a guest that libvirt forgets when it is off, and ends when this connection is gone."""
+        with translated(f"{xml.findtext('name', 'guest')}: start"):
+            text = ET.tostring(xml, encoding="unicode")
+            return Domain(self._raw.createXML(text, libvirt.VIR_DOMAIN_START_AUTODESTROY))
+
+    def close(self) -> None:
+        with translated(f"{self.uri}: close"):
+            self._raw.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def is_connected(channel: ET.Element) -> bool:
+    """Whether a guest's channel device is the agent's, with an agent at its other end."""
+    target = channel.find("target[@name='org.qemu.guest_agent.0']")
+    return target is not None and target.get("state") == "connected"
+
+
+def dotted(number: int) -> str:
+    """libvirt's 1000000 * major + 1000 * minor + release as text."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

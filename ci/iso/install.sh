@@ -1,0 +1,122 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Install the packages that fit the running kernel from this ISO: sh /mnt/linux/install.sh [--check]
+#
+#   --check              look only: verify everything, say what would be installed
+#   --certificate FILE   check manifest.p7s against this certificate (PEM or DER; needs openssl)
+#
+# Exit codes: 0 installed, or with --check: fits; 1 dpkg failed; 2 wrong words; 3 root, a program or a file
+# is missing; 4 something on the ISO is not what the manifest says; 5 no package for this kernel.
+set -eu
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+check=no
+certificate=
+
+leave() {
+    code=$1
+    shift
+    printf 'install.sh: %s\n' "$@" >&2
+    exit "$code"
+}
+
+usage() { sed -n '3,9s/^# \{0,1\}//p' "$root/linux/install.sh"; }
+
+read_words() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --check) check=yes ;;
+        --certificate)
+            [ $# -ge 2 ] || leave 2 "--certificate needs a file"
+            certificate=$2
+            [ -r "$certificate" ] || leave 3 "$certificate: cannot be read"
+            shift
+            ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        *) leave 2 "$1: not understood; --help lists the words" ;;
+        esac
+        shift
+    done
+}
+
+need_programs() {
+    for program in dpkg dpkg-deb sha256sum; do
+        command -v "$program" >/dev/null || leave 3 "$program is missing: this installs on Debian systems only"
+    done
+    [ "$check" = yes ] || [ "$(id -u)" = 0 ] || leave 3 "only root may install; --check looks without root"
+}
+
+# The sums cover every file; the manifest covers the sums; the signature covers the manifest.
+verify_files() {
+    for file in manifest.json manifest.p7s SHA256SUMS; do
+        [ -f "$root/$file" ] || leave 4 "$file: is not there: this is no whole driver ISO"
+    done
+    sums=$(sha256sum <"$root/SHA256SUMS" | cut -d ' ' -f 1)
+    grep -q "\"$sums\"" "$root/manifest.json" || leave 4 "SHA256SUMS: is not the one of the manifest"
+    wrong=$(cd "$root" && LC_ALL=C sha256sum -c --quiet --strict SHA256SUMS 2>&1) ||
+        leave 4 "not what the manifest says, nothing was installed:" "$wrong"
+}
+
+verify_signature() {
+    if [ -z "$certificate" ]; then
+        echo "install.sh: the signature was not checked; --certificate FILE checks it (FILE not from this ISO)"
+        return 0
+    fi
+    command -v openssl >/dev/null || leave 3 "openssl is missing, so the signature cannot be checked"
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    openssl x509 -in "$certificate" -out "$work/trusted.pem" 2>/dev/null ||
+        openssl x509 -inform DER -in "$certificate" -out "$work/trusted.pem" 2>/dev/null ||
+        leave 3 "$certificate: is no certificate, neither PEM nor DER"
+    # No check of dates: the kernel makes none, and a guest's clock may be wrong.
+    openssl cms -verify -binary -inform DER -in "$root/manifest.p7s" -content "$root/manifest.json" \
+        -certfile "$work/trusted.pem" -CAfile "$work/trusted.pem" -purpose any -no_check_time \
+        -out /dev/null 2>/dev/null || leave 4 "manifest.p7s: was not made with the key of $certificate"
+    echo "install.sh: the manifest is signed by $(openssl x509 -noout -subject -in "$work/trusted.pem")"
+}
+
+# Sets `package`; a package file says itself, in the field Kernel-Release, which kernel it is for.
+choose_package() {
+    kernel=$(uname -r)
+    package=
+    others=
+    for file in "$root"/linux/deb/*.deb; do
+        [ -f "$file" ] || continue
+        its=$(dpkg-deb -f "$file" Kernel-Release)
+        others="$others${its:+ $its}"
+        [ "$its" != "$kernel" ] || package=$file
+    done
+    [ -n "$package" ] || leave 5 "no package for kernel $kernel; this ISO has one for:${others:- none}"
+}
+
+# Sets `common`, which `package` needs; empty where a newer one is installed, for other kernels' packages need that.
+choose_common() {
+    common=$(find "$root/linux/deb" -name 'vbus-common_*.deb')
+    state=$(dpkg-query -W -f '${db:Status-Status} ${Version}' vbus-common 2>/dev/null) || state=
+    its=$(dpkg-deb -f "$common" Version)
+    case $state in
+    "installed "*) ! dpkg --compare-versions "${state#* }" gt "$its" || common= ;;
+    esac
+}
+
+install_package() {
+    name=$(basename -- "$package")
+    if [ "$check" = yes ]; then
+        echo "install.sh: $name fits kernel $kernel; nothing was installed"
+        return 0
+    fi
+    dpkg -i ${common:+"$common"} "$package" ||
+        leave 1 "$name: dpkg failed, see above" "where packages are missing: apt-get --fix-broken install"
+    echo "install.sh: installed $name"
+}
+
+read_words "$@"
+need_programs
+verify_files
+verify_signature
+choose_package
+choose_common
+install_package

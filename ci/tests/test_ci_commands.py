@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""`vbuskit sign | package | iso` from the command line, with the build of the drivers replaced."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from vbuskit.base.artifact import Artifact
+from vbuskit.base.errors import Exit
+from vbuskit.ci import cli
+from vbuskit.ci.commands import factory
+from vbuskit.kmp.flavour import flavour_of
+
+
+@pytest.fixture
+def state(dummies: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(factory, "modules", lambda *_: dummies)
+    monkeypatch.setenv("VBUSKIT_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+@pytest.mark.parametrize(("command", "suffixes"), [("sign", [".ko"] * 3), ("iso", [".iso"])])
+def test_a_step_prints_what_it_made_and_verify_accepts_it(
+    state: Path,
+    kernel: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    suffixes: list[str],
+) -> None:
+    assert cli.main([command, "--kernel", kernel, "--out", str(tmp_path / "out")]) == Exit.OK
+    made = capsys.readouterr().out.split()
+    assert [Path(path).suffix for path in made] == suffixes
+    assert cli.main(["verify", *made]) == Exit.OK
+    assert stat.S_IMODE((state / "keys").stat().st_mode) == 0o700
+
+
+def test_the_debian_packages_are_three_of_which_verify_accepts_the_one_with_modules(
+    state: Path, kernel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["package", "--kernel", kernel, "--out", str(tmp_path / "out")]) == Exit.OK
+    shared, modules, following = capsys.readouterr().out.split()
+    names = [Path(path).name.partition("_")[0] for path in (shared, modules, following)]
+    assert names == ["vbus-common", f"vbus-modules-{kernel}", f"vbus-modules-{flavour_of(kernel)}"]
+    assert cli.main(["verify", modules]) == Exit.OK
+    assert "3 modules signed by" in capsys.readouterr().out
+    for path in (shared, following):
+        assert cli.main(["verify", path]) == Exit.REFUSED
+        assert "has no kernel modules, and nothing else in it could be signed" in capsys.readouterr().err
+
+
+def test_the_rpm_comes_as_two_packages_of_which_verify_accepts_the_one_with_modules(
+    state: Path, kernel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["package", "--format", "rpm", "--kernel", kernel, "--out", str(tmp_path / "out")]
+    assert cli.main(words) == Exit.OK
+    shared, modules = capsys.readouterr().out.split()
+    assert [Path(path).name.split("-")[:2] for path in (shared, modules)][1] == ["vbus", "kmp"]
+    assert cli.main(["verify", modules]) == Exit.OK
+    assert "3 modules signed by" in capsys.readouterr().out
+    assert cli.main(["verify", shared]) == Exit.REFUSED
+    assert "has no kernel modules, and nothing else in it could be signed" in capsys.readouterr().err
+
+
+def test_verify_makes_no_key(state: Path, tmp_path: Path) -> None:
+    assert cli.main(["verify", str(tmp_path / "x.iso")]) == Exit.BLOCKED
+    assert not state.exists()
+
+
+def test_half_a_pair_on_the_command_line_is_a_usage_error(state: Path, tmp_path: Path) -> None:
+    assert cli.main(["iso", "--certificate", "c", "--out", str(tmp_path)]) == Exit.USAGE

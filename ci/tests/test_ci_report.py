@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from vbuskit.base.errors import Blocked, Exit, Refused, VbuskitError
+from vbuskit.ci import cli, gallery, results
+from vbuskit.ci.facts import Guest, Host, RunFacts
+from vbuskit.ci.report import duration, html, size, write_report
+from vbuskit.ci.verdict import judge
+from vbuskit.compat.cells import Cell, Outcome
+
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Page(HTMLParser):
+    """What a browser would see: balanced elements, their attributes, the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.stack and self.stack[-1] not in ("style", "script"):
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return gallery.places(tmp_path).out
+
+
+@pytest.fixture
+def mixed(out: Path) -> Page:
+    return Page(html(out, gallery.facts(out), gallery.cells(out)))
+
+
+def test_all_three_files_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:
+    places = gallery.places(tmp_path)
+    write_report(places, gallery.facts(places.out), gallery.cells(places.out))
+    assert {"results.json", "report.html", "junit.xml"} <= {path.name for path in places.out.iterdir()}
+    assert not [path for path in places.out.iterdir() if path.name.startswith(".")]
+
+
+def test_the_page_says_the_verdict_and_every_outcome_in_words(mixed: Page) -> None:
+    assert "2 of 7 cells did not hold, 1 skipped; the run was interrupted." in mixed.text
+    assert all(word in mixed.text for word in ("4 green", "1 red", "1 interrupted", "1 skipped"))
+    assert "epoch after the kill: expected 2, saw 1" in mixed.text
+
+
+def test_what_is_red_is_open_and_the_rest_is_closed(mixed: Page) -> None:
+    open_ones = [each["class"] for each in mixed.all("details") if "open" in each]
+    assert open_ones == ["red", "interrupted"]
+
+
+def test_the_page_asks_for_nothing_outside_itself(mixed: Page) -> None:
+    assert not {tag for tag, _ in mixed.elements} & {"script", "img", "link", "iframe", "object", "base"}
+    assert all(str(each["href"]).startswith("./") for each in mixed.all("a"))
+    assert mixed.all("html") == [{"lang": "en"}]
+
+
+def test_a_guest_cannot_write_markup_or_terminal_sequences_into_the_page(mixed: Page) -> None:
+    assert "<script>alert('guest')</script> & ]]>" in mixed.text
+    assert "\x1b" not in mixed.text and "\x00" not in mixed.text and "\u202e" not in mixed.text
+
+
+def test_hostile_text_in_every_field_stays_text(out: Path) -> None:
+    bad = "\"'><script>\x00\x1b[2J\ud800"
+    cell = Cell(bad, bad, bad, Outcome.RED, 1.0, bad, [gallery.same(bad, bad)], [out / "<b>.log"])
+    facts = dataclasses.replace(
+        gallery.facts(out), guests=(Guest(name=bad, kernel=bad),), commit=bad, version=bad
+    )
+    text = html(out, facts, [cell])
+    assert not Page(text).all("script")
+    text.encode()  # no lone surrogate is left
+
+
+def test_links_lead_to_the_logs_and_artifacts(mixed: Page, out: Path) -> None:
+    links = {str(each["href"]) for each in mixed.all("a")}
+    assert "./logs/serial%3A%20debian-12.log" in links and "./vbuskit-0.1.0.iso" in links
+    assert "The file is gone." in mixed.text
+
+
+def test_every_table_has_headers_with_a_scope(mixed: Page) -> None:
+    assert all(each.get("scope") in ("col", "row") for each in mixed.all("th"))
+
+
+def test_several_guests_have_a_heading_each(out: Path) -> None:
+    cells = [Cell("boot", "Boots", guest, Outcome.GREEN) for guest in ("one", "two", "one")]
+    page = Page(html(out, gallery.facts(out), cells))
+    assert len(page.all("h3")) == 2
+
+
+def test_a_run_that_broke_early_has_a_page_all_the_same(out: Path) -> None:
+    facts = RunFacts(
+        version="0.1.0",
+        commit="",
+        dirty=False,
+        host=Host(system="", kernel="", qemu="", libvirt=""),
+        accelerator="",
+        started=datetime(2025, 3, 9, tzinfo=UTC),
+    )
+    text = Page(html(out, facts, [])).text
+    assert "Nothing was tried." in text and "The run ended before its first cell." in text
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "verdict", "code"),
+    [
+        ("", "skipped", Exit.SKIPPED),
+        ("s", "skipped", Exit.SKIPPED),
+        ("g", "green", Exit.OK),
+        ("gs", "green", Exit.OK),
+        ("gr", "red", Exit.FAILED),
+        ("rs", "red", Exit.FAILED),
+    ],
+)
+def test_the_verdict_is_green_only_when_something_was_tried_and_all_of_it_holds(
+    outcomes: str, verdict: str, code: Exit
+) -> None:
+    kinds = {"g": Outcome.GREEN, "r": Outcome.RED, "s": Outcome.SKIPPED}
+    judged = judge([Cell("x", "X", "guest", kinds[letter]) for letter in outcomes])
+    assert (judged.outcome, judged.exit_code) == (verdict, code)
+
+
+def test_results_read_back_are_what_was_written(out: Path) -> None:
+    facts, cells = gallery.facts(out), gallery.cells(out)
+    assert results.decode(out, results.encode(out, facts, cells)) == (facts, cells)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"schema": 2}', '{"schema": 1, "facts": {}, "cells": []}', "\x00", '{"schema": 1}'],
+)
+def test_anything_else_in_place_of_the_results_is_refused(text: str, out: Path) -> None:
+    with pytest.raises(Refused, match=r"results\.json"):
+        results.decode(out, text)
+
+
+def test_results_with_an_unknown_outcome_are_refused(out: Path) -> None:
+    document = json.loads(results.encode(out, gallery.facts(out), gallery.cells(out)))
+    document["cells"][0]["outcome"] = "purple"
+    with pytest.raises(Refused, match="purple"):
+        results.decode(out, json.dumps(document))
+
+
+def test_the_report_is_written_again_also_after_the_folder_moved(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    places = gallery.places(tmp_path)
+    write_report(places, gallery.facts(places.out), gallery.cells(places.out))
+    moved = places.out.rename(tmp_path / "moved")
+    before = {name: (moved / name).read_bytes() for name in ("report.html", "junit.xml")}
+    for name in before:
+        (moved / name).unlink()
+    assert cli.main(["report", "--out", str(moved)]) == Exit.OK
+    assert {name: (moved / name).read_bytes() for name in before} == before
+    assert "report.html: red: 2 of 7" in capfd.readouterr().out
+
+
+def test_without_results_the_report_says_what_writes_them(tmp_path: Path) -> None:
+    with pytest.raises(Blocked, match="no results yet") as caught:
+        results.read(tmp_path)
+    assert "./vbuskit run" in str(caught.value.hint)
+
+
+def test_a_start_without_a_time_zone_is_refused(out: Path) -> None:
+    with pytest.raises(VbuskitError, match="time zone"):
+        dataclasses.replace(gallery.facts(out), started=datetime(2025, 3, 9))
+
+
+def test_durations_and_sizes_read_well() -> None:
+    assert [duration(each) for each in (0.04, 59.94, 59.97, 185)] == [
+        "0.0 s",
+        "59.9 s",
+        "1 min 00 s",
+        "3 min 05 s",
+    ]
+    assert [size(each) for each in (12, 3482, 5_872_026)] == ["12 B", "3.4 KiB", "5.6 MiB"]

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""`vbuskit matrix`: the scenarios of a profile on every guest, each with drivers for its own kernel."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vbuskit.base import sandbox
+from vbuskit.base.artifact import Artifact
+from vbuskit.base.errors import Exit, UsageError, VbuskitError
+from vbuskit.base.places import Places
+from vbuskit.base.run import Runner
+from vbuskit.ci.facts import Guest
+from vbuskit.ci.report import write_report
+from vbuskit.ci.road import Diary, Road, alone, fresh_folders, programs_of, say, told
+from vbuskit.ci.verdict import judge
+from vbuskit.compat.cells import Cell, Outcome
+from vbuskit.compat.guests import GuestKind, choose_guests
+from vbuskit.compat.host import Host, PrivateHost
+from vbuskit.compat.scenario import Scenario, choose
+from vbuskit.drivers.kernel import DEFECTS, UNSEEN
+from vbuskit.drivers.matrix import image_for, modules_for, site_for
+
+# What is tried on each guest; whatever these need comes with them. None: all there is, but soaks.
+PROFILES: dict[str, Sequence[str] | None] = {
+    "smoke": ("transfer", "kill"),
+    "kernels": None,
+    "soak": ("fio",),
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("verb", choices=("list", "run"), help="what there is, or try it")
+    parser.add_argument("--profile", choices=[*PROFILES], default="smoke", help="which scenarios")
+    parser.add_argument("--guest", metavar="NAME", nargs="+", help="these guests; all without")
+    parser.add_argument("--only", metavar="SCENARIO", nargs="+", help="these instead of the profile's")
+    parser.add_argument(
+        "--defect",
+        choices=(*DEFECTS, *UNSEEN),
+        default="none",
+        help="plant a defect in the modules: the run must turn red",
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: out/ of the checkout")
+
+
+def main(options: argparse.Namespace) -> Exit:
+    places = Places.from_environment(options.out)
+    kinds = choose_guests(places.tree, options.guest)
+    chosen = choose(options.only or PROFILES[options.profile], long=True)
+    if options.verb == "list":
+        return listed(kinds, chosen)
+    sandbox.enter()
+    with alone(places), fresh_folders(places, keep=False):
+        run = Runner(log=places.out / "logs" / "commands.log")
+        diary = Diary(places)
+        programs = programs_of(run, places, diary, "none")
+        with PrivateHost(run, "host", places.out / "logs" / "host") as host:
+            cells = [
+                cell
+                for kind in kinds
+                for cell in tried(run, places, kind, diary, host, programs, chosen, options.defect)
+            ]
+        write_report(places, diary.facts(run), cells)
+    verdict = judge(cells, diary.informing)
+    say(f"{verdict.line} The report is {places.out / 'report.html'}")
+    return verdict.exit_code
+
+
+def listed(kinds: Sequence[GuestKind], chosen: Sequence[type[Scenario]]) -> Exit:
+    for kind in kinds:
+        level = "informing" if kind.informing else "gating"
+        level += ", when asked for" if kind.on_request else ""
+        print(f"{kind.name:16} {kind.kernel.name:28} {level}")
+    print(f"each with: {', '.join(scenario.name for scenario in chosen)}")
+    print(f"of these boot a guest: {', '.join(scenario.name for scenario in chosen if scenario.cold)}")
+    return Exit.OK
+
+
+def tried(
+    run: Runner,
+    places: Places,
+    kind: GuestKind,
+    diary: Diary,
+    host: Host,
+    programs: dict[str, Artifact],
+    chosen: Sequence[type[Scenario]],
+    defect: str,
+) -> Iterator[Cell]:
+    """A guest that cannot be prepared has one red cell that says why, and the next one is tried."""
+    own = replace(places, out=places.work("guests", kind.name))
+    try:
+        with diary.step(f"{kind.name}: build root"):
+            release = site_for(run, places, kind.kernel).release
+        road = Road(
+            run=run,
+            places=own,
+            kind=kind,
+            release=release,
+            build=lambda run, places, release: modules_for(run, places, kind.kernel, defect=defect),
+            diary=diary,
+            kernel=image_for(run, places, kind.kernel),
+        )
+        with fresh_folders(own, keep=False):
+            yield from road.travel(host, programs, chosen)
+    except UsageError:
+        raise
+    except VbuskitError as error:
+        if kind.name not in {guest.name for guest in diary.guests}:
+            diary.guests.append(Guest(name=kind.name, informing=kind.informing))
+        reason = f"{error} ({error.hint})" if error.hint else str(error)
+        title = "drivers for its kernel, packages, an image and a bus"
+        yield told(Cell("prepare", title, kind.name, Outcome.RED, reason=reason))

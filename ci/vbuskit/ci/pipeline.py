@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""build -> sign -> package -> iso: each step once for each set of inputs, results below out/."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from vbuskit.base.artifact import Artifact, digest_of, written
+from vbuskit.base.places import Places
+from vbuskit.base.remembered import Results, digest_of_files, remembered
+from vbuskit.base.run import Runner
+from vbuskit.ci import iso as driver_iso
+from vbuskit.kmp import deb, rpm
+from vbuskit.kmp.changelog import current_release
+from vbuskit.kmp.keys import Key
+from vbuskit.kmp.signing import signed_artifacts
+
+# Unsigned .ko files of one kernel release, by name, in the order in which they are loaded.
+Build = Callable[[Runner, Places, str], Results]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factory:
+    """What every step needs; `kernel` is a release as `uname -r` prints it in the guest."""
+
+    run: Runner
+    places: Places
+    key: Key
+    kernel: str
+    build: Build
+
+    def iso(self) -> Artifact:
+        """out/vbuskit-VERSION.iso, and everything before it."""
+        release = current_release(self.places.tree)
+        packages = list(self.packages().values())
+        name = f"vbuskit-{release.version}.iso"
+
+        def work(folder: Path) -> Results:
+            return {name: driver_iso.build(self.places.tree, release, self.key, packages, folder / name)}
+
+        sums = [package.sha256 for package in packages]
+        inputs = digest_of(self._own(), repr(release), *sums, self.key.certificate_der)
+        return self._published(remembered(self._steps("iso"), inputs, work)[name])
+
+    def packages(self) -> Results:
+        """The Debian packages of this kernel, at the top of out/, by package name."""
+        release = current_release(self.places.tree)
+        modules = self.signed()
+
+        def work(folder: Path) -> Results:
+            return deb.build(self.run, self.places.tree, release, self.kernel, modules, folder)
+
+        sums = [f"{name} {module.sha256}" for name, module in modules.items()]
+        tool = self.run(["dpkg-deb", "--version"])
+        inputs = digest_of(self._own(), repr(release), self.kernel, tool, *sums)
+        made = remembered(self._steps("package"), inputs, work)
+        return {name: self._published(package) for name, package in made.items()}
+
+    def rpms(self) -> Results:
+        """out/vbus-VERSION-1.x86_64.rpm and the KMP of this kernel's flavour, by package name."""
+        release = current_release(self.places.tree)
+        modules = self.signed()
+
+        def work(folder: Path) -> Results:
+            return rpm.build(self.run, self.places.tree, release, self.kernel, modules, folder)
+
+        sums = [f"{name} {module.sha256}" for name, module in modules.items()]
+        tool = self.run(["rpmbuild", "--version"])
+        inputs = digest_of(self._own(), repr(release), self.kernel, tool, *sums)
+        made = remembered(self._steps("rpm"), inputs, work)
+        return {name: self._published(package) for name, package in made.items()}
+
+    def signed(self) -> Results:
+        """The modules, stripped and signed, below out/steps."""
+        modules = self.build(self.run, self.places, self.kernel)
+
+        def work(folder: Path) -> Results:
+            return signed_artifacts(self.run, modules, self.key, folder)
+
+        sums = [f"{name} {module.sha256}" for name, module in modules.items()]
+        tool = self.run(["strip", "--version"])
+        inputs = digest_of(self._own(), self.key.certificate_der, tool, *sums)
+        return remembered(self._steps("sign"), inputs, work)
+
+    def _steps(self, step: str) -> Path:
+        return self.places.work("steps", step)
+
+    def _own(self) -> str:
+        """Our own sources and libraries are inputs like the modules are."""
+        tree = self.places.tree
+        sources = ["LICENSES", "base/vbuskit", "kmp/debian", "kmp/rpm", "kmp/vbuskit", "initrd", "ci/iso"]
+        sources += ["ci/vbuskit/ci/iso.py", "ci/vbuskit/ci/manifest.py", "ci/vbuskit/ci/media.py"]
+        libraries = [f"{name} {version(name)}" for name in ("cryptography", "pycdlib")]
+        return digest_of(*libraries, digest_of_files(tree / source for source in sources))
+
+    def _published(self, artifact: Artifact) -> Artifact:
+        """The same file at the top of out/, where a user looks for it."""
+        target = self.places.out / artifact.path.name
+        if not target.is_file() or Artifact.of(target).sha256 != artifact.sha256:
+            with written(target) as draft:
+                shutil.copyfile(artifact.path, draft)
+        return Artifact(target, artifact.sha256, artifact.size)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""`out/results.json`: everything a run found out, so that its report can be written again.
+
+docs/report.md describes the keys. `SCHEMA` changes when a reader of the old form could misread the new.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from vbuskit.base.artifact import Artifact
+from vbuskit.base.errors import Blocked, Refused
+from vbuskit.ci.facts import Guest, Host, RunFacts, Step
+from vbuskit.compat.cells import Cell, Comparison, Outcome
+
+SCHEMA = 2
+
+
+def encode(out: Path, facts: RunFacts, cells: Sequence[Cell]) -> str:
+    """Paths become relative to `out`, so that the folder can be moved and archived."""
+    document = {
+        "schema": SCHEMA,
+        "facts": {
+            **asdict(facts),
+            "started": facts.started.isoformat(),
+            "artifacts": [{**asdict(made), "path": relative(out, made.path)} for made in facts.artifacts],
+        },
+        "cells": [{**asdict(cell), "logs": [relative(out, log) for log in cell.logs]} for cell in cells],
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def decode(out: Path, text: str) -> tuple[RunFacts, list[Cell]]:
+    """The reverse; raises Refused for anything that `encode` would not have written."""
+    try:
+        document = json.loads(text)
+        if document["schema"] != SCHEMA:
+            raise Refused(f"results.json: schema {document['schema']}, this vbuskit reads {SCHEMA}")
+        facts, cells = (
+            facts_from(out, document["facts"]),
+            [cell_from(out, each) for each in document["cells"]],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(
+            f"results.json: not what a run writes: {error!r}", hint="./vbuskit run writes a new one"
+        ) from error
+    return facts, cells
+
+
+def read(out: Path) -> tuple[RunFacts, list[Cell]]:
+    path = out / "results.json"
+    if not path.is_file():
+        raise Blocked(f"{path}: there are no results yet", hint="./vbuskit run writes them")
+    return decode(out, path.read_text(encoding="utf-8", errors="replace"))
+
+
+def facts_from(out: Path, raw: dict[str, Any]) -> RunFacts:
+    return RunFacts(
+        **{
+            **raw,
+            "host": Host(**raw["host"]),
+            "guests": tuple(Guest(**each) for each in raw["guests"]),
+            "started": datetime.fromisoformat(raw["started"]),
+            "steps": tuple(Step(str(each["name"]), float(each["seconds"])) for each in raw["steps"]),
+            "artifacts": tuple(
+                Artifact(out / each["path"], str(each["sha256"]), int(each["size"]))
+                for each in raw["artifacts"]
+            ),
+        }
+    )
+
+
+def cell_from(out: Path, raw: dict[str, Any]) -> Cell:
+    return Cell(
+        **{
+            **raw,
+            "outcome": Outcome(raw["outcome"]),
+            "seconds": float(raw["seconds"]),
+            "comparisons": [Comparison(**each) for each in raw["comparisons"]],
+            "logs": [out / each for each in raw["logs"]],
+        }
+    )
+
+
+def relative(out: Path, path: Path) -> str:
+    return os.path.relpath(path, out)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""One guest's road: drivers for its kernel, an ISO, an image, a bus, and what was tried there."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.x509.oid import NameOID
+
+from vbuskit.base.artifact import Artifact
+from vbuskit.base.errors import Blocked
+from vbuskit.base.places import Places, make
+from vbuskit.base.run import Runner
+from vbuskit.base.wait import patience
+from vbuskit.ci import facts
+from vbuskit.ci.facts import RunFacts, Step
+from vbuskit.ci.pipeline import Build, Factory
+from vbuskit.compat.bench import Bench, tried
+from vbuskit.compat.bus import Bus
+from vbuskit.compat.cells import Cell, Outcome
+from vbuskit.compat.domain import Hardware, Nic, has_kvm
+from vbuskit.compat.guest import Guest
+from vbuskit.compat.guests import GuestKind
+from vbuskit.compat.host import Host
+from vbuskit.compat.images import Image, image_for, overlay
+from vbuskit.compat.recipe import INIT, Recipe
+from vbuskit.compat.scenario import Scenario
+from vbuskit.drivers.build import DEFECTS as HOST_DEFECTS
+from vbuskit.drivers.build import host_programs
+from vbuskit.drivers.kernel import DEFECTS as MODULE_DEFECTS
+from vbuskit.kmp.keyring import chosen_key
+from vbuskit.kmp.keys import Key
+
+DEFECTS = tuple(dict.fromkeys((*MODULE_DEFECTS, *HOST_DEFECTS)))
+MARKS = {Outcome.GREEN: "ok", Outcome.RED: "FAILED", Outcome.SKIPPED: "skipped"}
+
+
+@contextmanager
+def alone(places: Places) -> Iterator[None]:
+    """One run at a time has out/; the kernel drops the lock when its holder dies."""
+    make(places.out)
+    with (places.out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Blocked(
+                f"{places.out}: another run is using it", hint="wait until it has ended"
+            ) from error
+        yield
+
+
+@contextmanager
+def fresh_folders(places: Places, keep: bool) -> Iterator[None]:
+    """out/logs and out/work without what an earlier run left, also when it was killed."""
+    for name in ("logs", "work"):
+        shutil.rmtree(places.out / name, ignore_errors=True)
+        places.work(name)
+    try:
+        yield
+    finally:
+        if not keep:
+            shutil.rmtree(places.out / "work", ignore_errors=True)
+
+
+class Diary:
+    """What a run says of itself: each step told when it starts and timed, guests, what was made."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.started = datetime.now(UTC)
+        self.steps: list[Step] = []
+        self.guests: list[facts.Guest] = []
+        self.artifacts: list[Artifact] = []
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        say(name)
+        start = time.monotonic()
+        yield
+        self.steps.append(Step(name, time.monotonic() - start))
+
+    @property
+    def informing(self) -> frozenset[str]:
+        return frozenset(guest.name for guest in self.guests if guest.informing)
+
+    def facts(self, run: Runner) -> RunFacts:
+        commit, dirty = facts.look_at_checkout(run, self.places.tree)
+        return RunFacts(
+            version=(self.places.tree / "VERSION").read_text().strip(),
+            commit=commit,
+            dirty=dirty,
+            host=facts.look_at_host(run),
+            accelerator="kvm" if has_kvm() else "tcg",
+            started=self.started,
+            guests=tuple(self.guests),
+            steps=tuple(self.steps),
+            artifacts=tuple(self.artifacts),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goods:
+    """What a user of one kernel gets: the ISO, and what to expect on it."""
+
+    iso: Artifact
+    packages: tuple[Artifact, ...]
+    version: str
+    signer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Road:
+    """From a guest's description to its cells.
+
+    places:  of this guest alone: its ISO, its logs, its disk
+    release: of its kernel, as `uname -r` says it
+    build:   makes the modules for it
+    kernel:  the package with that kernel, when the guest's suite has none
+    more:    packages that its image has beside the usual ones
+    raw:     images that it has beside its own, as /dev/vdb and so on
+    """
+
+    run: Runner
+    places: Places
+    kind: GuestKind
+    release: str
+    build: Build
+    diary: Diary
+    kernel: Artifact | None = None
+    more: tuple[str, ...] = ()
+    raw: tuple[Path, ...] = ()
+
+    def goods(self) -> Goods:
+        key = chosen_key(self.places)
+        factory = Factory(run=self.run, places=self.places, key=key, kernel=self.release, build=self.build)
+        iso, packages = factory.iso(), tuple(factory.packages().values())
+        version = (self.places.tree / "VERSION").read_text().strip()
+        return Goods(iso=iso, packages=packages, version=version, signer=common_name(key))
+
+    def travel(
+        self, host: Host, programs: dict[str, Artifact], chosen: Sequence[type[Scenario]]
+    ) -> Iterator[Cell]:
+        """One cell a scenario, told when it is judged; `host` is entered already."""
+        packages = dict.fromkeys(name for kind in chosen for name in kind.packages)
+        with replace(self, more=(*self.more, *packages)).bench(host, programs) as bench:
+            for cell in tried(bench, chosen):
+                yield told(cell)
+
+    @contextmanager
+    def bench(self, host: Host, programs: dict[str, Artifact]) -> Iterator[Bench]:
+        """All that a scenario finds; the guest is off."""
+        name = self.kind.name
+        with self.diary.step(f"{name}: drivers, packages, ISO"):
+            goods = self.goods()
+        self.diary.artifacts += [goods.iso, *goods.packages]
+        with self.diary.step(f"{name}: image"):
+            init = self.kind.first(self.places.tree)
+            recipe = Recipe(self.release, self.kind.suite, self.kernel, self.more, init)
+            image = image_for(self.run, self.places, recipe)
+        self.diary.guests.append(
+            facts.Guest(
+                name=name,
+                kernel=self.release,
+                image_sha256=image.disk.sha256,
+                informing=self.kind.informing,
+            )
+        )
+        with (
+            self.diary.step(f"{name}: guest"),
+            patience(self.kind.patience),
+            self.bus(host, programs) as bus,
+            self.guest(host, image, bus) as guest,
+        ):
+            yield Bench(
+                run=self.run,
+                places=self.places,
+                host=host,
+                guest=guest,
+                image=image,
+                bus=bus,
+                iso=goods.iso.path,
+                version=goods.version,
+                signer=goods.signer,
+            )
+
+    def bus(self, host: Host, programs: dict[str, Artifact]) -> Bus:
+        paths = {name: program.path for name, program in programs.items()}
+        return Bus(run=self.run, host=host, name=self.kind.name, programs=paths, logs=host.logs)
+
+    def guest(self, host: Host, image: Image, bus: Bus) -> Guest:
+        name = self.kind.name
+        return Guest(
+            host.connection,
+            Hardware(
+                name=name,
+                disk=overlay(self.run, image.disk.path, self.places.out / "work" / f"{name}.qcow2"),
+                kernel=image.kernel.path,
+                initrd=image.initrd.path,
+                serial=self.places.work("logs") / f"{name}-serial.log",
+                memory=self.kind.memory,
+                init=INIT if image.recipe.init else "",
+                bus=bus.socket,
+                stranger=True,
+                nic=Nic(),
+                raw=self.raw,
+                kvm=has_kvm(),
+            ),
+        )
+
+
+def programs_of(run: Runner, places: Places, diary: Diary, defect: str) -> dict[str, Artifact]:
+    """The host's programs, the same for all guests of a run."""
+    with diary.step("host programs"):
+        return host_programs(run, places, defect=planted(defect, HOST_DEFECTS))
+
+
+def common_name(key: Key) -> str:
+    return str(key.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+
+def planted(defect: str, known: Sequence[str]) -> str:
+    """The defect, on the side that has it."""
+    return defect if defect in known else "none"
+
+
+def told(cell: Cell) -> Cell:
+    """One line a cell, at once."""
+    reason = f"  {cell.reason}" if cell.reason else ""
+    print(f"{MARKS[cell.outcome]:8} {cell.name:12} {cell.seconds:6.1f} s  {cell.title}{reason}", flush=True)
+    return cell
+
+
+def say(text: str) -> None:
+    print(f"vbuskit: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""One verdict over all cells, and the word that each cell is shown with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from vbuskit.base.errors import Exit
+from vbuskit.compat.cells import Cell, Outcome
+
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`line` is a whole sentence; green only when something was tried and nothing failed."""
+
+    outcome: Outcome
+    line: str
+
+    @property
+    def exit_code(self) -> Exit:
+        return {
+            Outcome.GREEN: Exit.OK,
+            Outcome.RED: Exit.FAILED,
+            Outcome.SKIPPED: Exit.SKIPPED,
+        }[self.outcome]
+
+
+def judge(cells: Sequence[Cell], informing: Collection[str] = ()) -> Verdict:
+    """`informing`: guests whose cells are counted apart and make nothing red."""
+    told = [cell for cell in cells if cell.guest in informing and cell.outcome is not Outcome.GREEN]
+    cells = [cell for cell in cells if cell.guest not in informing]
+    counts = Counter(cell.outcome for cell in cells)
+    green, red, skipped = counts[Outcome.GREEN], counts[Outcome.RED], counts[Outcome.SKIPPED]
+    rest = f", {skipped} skipped" if skipped else ""
+    rest += f"; {len(told)} of informing guests did not hold" if told else ""
+    if red:
+        failed = f"{red} of {len(cells)} cells did not hold"
+        cut = "; the run was interrupted" if any(word(cell) == INTERRUPTED for cell in cells) else ""
+        return Verdict(Outcome.RED, f"{failed}{rest}{cut}.")
+    if not green:
+        return Verdict(Outcome.SKIPPED, "Nothing was tried.")
+    count = f"{green} of {len(cells)}" if skipped else ("The only" if green == 1 else f"All {green}")
+    return Verdict(Outcome.GREEN, f"{count} {'cell holds' if green == 1 else 'cells hold'}{rest}.")
+
+
+def word(cell: Cell) -> str:
+    """Green, red, skipped; a cell that Ctrl-C cut short says so instead of red."""
+    if cell.outcome is Outcome.RED and cell.reason == INTERRUPTED:
+        return INTERRUPTED
+    return cell.outcome.value
+
+
+def by_guest(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Guests in the order in which they first appear, each with its cells in their order."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.guest, []).append(cell)
+    return groups

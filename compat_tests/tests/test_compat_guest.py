@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""A guest that is slow to do what it is asked."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from vbuskit.base.errors import VbuskitError
+from vbuskit.base.places import ROOT
+from vbuskit.base.run import Finished
+from vbuskit.base.virt import Connection, VirtError
+from vbuskit.base.wait import patience
+from vbuskit.compat.domain import Hardware
+from vbuskit.compat.guest import KEXEC, OFF, Guest
+from vbuskit.compat.guests import INITS
+
+
+class Tray:
+    """Refuses to open the first `times` times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.open = False
+
+    def update(self, device: ET.Element) -> None:
+        self.times -= 1
+        if self.times >= 0:
+            raise VirtError("timed out waiting to open tray of 'sda'", 84)
+        self.open = True
+
+
+def guest(tray: Tray, tmp_path: Path) -> Guest:
+    made = Guest(
+        cast(Connection, SimpleNamespace(launch=lambda xml: tray)),
+        Hardware(name="slow", disk=None, kernel=tmp_path, initrd=tmp_path, serial=tmp_path / "serial"),
+    )
+    cast(Any, made)._domain = tray
+    return made
+
+
+def test_a_tray_that_takes_long_to_open_is_asked_again(tmp_path: Path) -> None:
+    tray = Tray(2)
+    with patience(6):
+        guest(tray, tmp_path).eject()
+    assert tray.open
+
+
+def test_a_tray_that_never_opens_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(VirtError, match="tray of 'sda'"):
+        guest(Tray(10_000), tmp_path).eject()
+
+
+def test_what_fails_while_a_disc_is_in_is_told_and_not_the_tray_that_stays_shut(tmp_path: Path) -> None:
+    slow = guest(Tray(0), tmp_path)
+    cast(Any, slow)._agent = SimpleNamespace(execute=lambda *words: Finished(0, "", ""))
+    with pytest.raises(VbuskitError, match="no such package"), slow.disc(tmp_path):
+        cast(Any, slow)._domain = Tray(10_000)
+        raise VbuskitError("no such package")
+
+
+@pytest.mark.parametrize("program", [program for program in INITS.values() if program])
+def test_an_init_of_ours_hears_what_systemd_hears(program: Path) -> None:
+    text = (ROOT / program).read_text()
+    assert f"trap 'leave systemctl poweroff --force --force' {OFF}\n" in text
+    assert f"trap 'leave kexec -x -y -e' {KEXEC}\n" in text

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""The worker is killed in the middle of transfers, again and again; nobody in the guest notices."""
+
+from __future__ import annotations
+
+from vbuskit.compat.bench import Bench
+from vbuskit.compat.cells import Cell
+from vbuskit.compat.scenario import Scenario
+from vbuskit.compat.scenarios.boot import complaints
+from vbuskit.compat.traffic import MIB, TO_GUEST, TO_HOST, bring_up, transfer
+
+# A few in each round: while somebody makes sure of one recovery, a good part of a transfer passes.
+ROUNDS, KILLS = 4, 5
+SIZE = 50 * MIB
+
+
+class Kill(Scenario):
+    name = "kill"
+    title = f"the worker is killed {ROUNDS * KILLS} times in the middle of transfers, both ways"
+    order = 40
+    needs = ("transfer",)
+
+    def run(self, bench: Bench, cell: Cell) -> None:
+        card = bench.bus.net
+        name = bring_up(bench, card)
+        carrier = f"cat /sys/class/net/{name}/carrier_changes"
+        changes, replays = bench.guest(carrier).strip(), bench.bus.replays(bench.guest, card)
+        epochs = {bench.bus.status().epoch}
+        silences = bench.bus.north(bench.guest)["silences"]
+        for number in range(1, ROUNDS + 1):
+            epochs |= self.killed(bench, cell, f"round {number}")
+            # A guest that does not see the epoch asks after seconds without an answer, and goes on too.
+            seen = bench.bus.north(bench.guest)["silences"]
+            cell.compare(f"round {number}: times that silence was noticed", expected=silences, seen=seen)
+        cell.compare("different epochs", expected=ROUNDS * KILLS + 1, seen=len(epochs))
+        again = bench.bus.replays(bench.guest, card) - replays
+        cell.compare("replays", expected=ROUNDS * KILLS, seen=again)
+        cell.compare("carrier changes", expected=changes, seen=bench.guest(carrier).strip())
+        cell.compare("kernel log", expected="no complaint", seen=complaints(bench))
+
+    def killed(self, bench: Bench, cell: Cell, when: str) -> set[int]:
+        """One transfer each way, with the workers' deaths in it; the epochs that came."""
+        card, epochs = bench.bus.net, set()
+        with (
+            transfer(bench, card, TO_HOST, SIZE) as to_host,
+            transfer(bench, card, TO_GUEST, SIZE) as to_guest,
+        ):
+            for number in range(1, KILLS + 1):
+                # Each kill in the middle: after another 1/25 of what will pass.
+                bench.bus.moved(card, 2 * SIZE // 25)
+                epochs.add(bench.bus.kill_worker())
+                seen = bench.bus.confirmed()
+                cell.compare(f"{when}, kill {number}: the guest goes on", expected="confirmed", seen=seen)
+            ends = {TO_HOST: to_host.ends(), TO_GUEST: to_guest.ends()}
+        for direction, (sent, got) in ends.items():
+            cell.compare(f"{when}, {direction}: bytes", expected=SIZE, seen=got.count)
+            cell.compare(f"{when}, {direction}: got what was sent", expected=sent, seen=got)
+        return epochs

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""The packages go and leave nothing: no module, no file, no initrd content, no session."""
+
+from __future__ import annotations
+
+from vbuskit.compat.bench import Bench
+from vbuskit.compat.cells import Cell
+from vbuskit.compat.scenario import Scenario
+from vbuskit.compat.scenarios.boot import complaints
+from vbuskit.compat.scenarios.install import in_initrd, installed, loaded
+
+
+class Uninstall(Scenario):
+    name = "uninstall"
+    title = "the packages are purged and leave nothing"
+    order = 90
+    needs = ("install",)
+
+    def run(self, bench: Bench, cell: Cell) -> None:
+        files = owned(bench)
+        cell.check(
+            "files before", expected="at least the two modules", seen=len(files), holds=len(files) > 2
+        )
+        bench.guest(["/usr/bin/dpkg", "--purge", *installed(bench)], seconds=180)
+        cell.compare("packages", expected=[], seen=installed(bench))
+        cell.compare("loaded", expected="", seen=loaded(bench))
+        cell.compare(
+            "bus",
+            expected="gone",
+            seen=bench.guest("[ -e /sys/bus/vbus ] && echo there || echo gone").strip(),
+        )
+        left = bench.guest(f"for f in {' '.join(files)}; do [ -e $f ] && echo $f; done; :").split()
+        cell.compare("files left", expected=[], seen=left)
+        cell.compare("in the initrd", expected="", seen=in_initrd(bench))
+        cell.compare(
+            "modules.dep",
+            expected="0",
+            seen=bench.guest("grep -c /vbus/ /lib/modules/*/modules.dep; :").strip(),
+        )
+        cell.compare("the host sees", expected="no driver", seen=bench.bus.abandoned())
+        cell.compare("kernel log", expected="no complaint", seen=complaints(bench))
+
+
+def owned(bench: Bench) -> list[str]:
+    """Files (not folders, which may be others' too) that dpkg holds for the packages."""
+    names = bench.guest(["/usr/bin/dpkg", "-L", *installed(bench)]).split()
+    return bench.guest(f"for f in {' '.join(names)}; do [ -d $f ] || echo $f; done").split()

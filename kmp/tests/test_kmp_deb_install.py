@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: MIT
+"""dpkg installs, upgrades and purges the packages in a root of stand-ins: what stays, what is called."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vbuskit.base.artifact import Artifact
+from vbuskit.base.places import ROOT
+from vbuskit.base.run import Finished, Runner
+from vbuskit.kmp import deb
+from vbuskit.kmp.changelog import current_release
+from vbuskit.kmp.flavour import flavour_of
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="dpkg --root changes root")
+
+RELEASE = current_release(ROOT)
+V01 = ROOT / "kmp/tests/v0.1"
+NAMES = ("vbus", "venet", "vblk")
+# What scripts may start besides the stand-ins; everything else is not there.
+PROGRAMS = ("sh", "cat", "grep", "ln", "mv", "rm")
+NOTED = ("depmod", "udevadm", "update-initramfs", "rmmod")
+DATABASE = "var/lib/dpkg"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A root folder with dpkg's database, a shell, and stand-ins that note how they were called."""
+
+    folder: Path
+
+    def dpkg(self, *words: str | Path) -> Finished:
+        """--force-unsafe-io: no fsync for each file; the root lives as long as a test."""
+        return Runner().attempt(["dpkg", "--root", self.folder, "--force-unsafe-io", *words])
+
+    def install(self, *packages: Path) -> None:
+        done = self.dpkg("-i", *packages)
+        assert done.code == 0, done.err
+
+    def program(self, name: str, body: str = "") -> None:
+        """Note name and words; then `body`."""
+        file = self.folder / "sbin" / name
+        file.unlink(missing_ok=True)
+        file.write_text(f'#!/bin/sh\necho "{name} $*" >>/calls\n{body}\n')
+        file.chmod(0o755)
+
+    def calls(self) -> list[str]:
+        """What was called since the last look."""
+        path = self.folder / "calls"
+        said = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return said
+
+    def states(self) -> dict[str, str]:
+        """What dpkg says of our packages, by their names; it also knows names that others replace."""
+        form = "${Package} ${db:Status-Status}\\n"
+        database = self.folder / DATABASE
+        said = Runner().attempt(["dpkg-query", "--admindir", database, "-W", "-f", form, "vbus-*"]).out
+        pairs = (line.split(" ") for line in said.splitlines())
+        return {name: state for name, state in pairs if state != "not-installed"}
+
+    def files(self) -> set[str]:
+        """All that is there, folders too; of dpkg's database what belongs to our packages."""
+        paths = {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
+        ours = {path for path in paths if path.startswith(f"{DATABASE}/info/vbus-")}
+        return {path for path in paths if not path.startswith(DATABASE)} - {"calls"} | ours
+
+    def modules(self, kernel: str) -> dict[str, bytes]:
+        folder = self.folder / f"lib/modules/{kernel}/updates/vbus"
+        return {path.stem: path.read_bytes() for path in folder.glob("*.ko")}
+
+
+def packed(folder: Path, control: str, files: dict[str, bytes]) -> Path:
+    """A package made by dpkg-deb alone: a kernel's, or that of 0.1. Scripts are files in DEBIAN."""
+    for name, content in {"DEBIAN/control": control.encode(), **files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(0o755)
+    Runner()(["dpkg-deb", "--root-owner-group", "-Znone", "-b", folder, folder.with_suffix(".deb")])
+    return folder.with_suffix(".deb")
+
+
+def stub(folder: Path, name: str, *files: str) -> Path:
+    control = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: stand-in\n"
+    return packed(folder / name, control, dict.fromkeys(files, b""))
+
+
+def of_v01(folder: Path, kernel: str) -> Path:
+    """vbus-modules 0.1.0 as it was: its control file, scripts, trigger and paths."""
+    scripts = {path.name: path.read_text().replace("@RELEASE@", kernel) for path in V01.iterdir()}
+    files = {f"DEBIAN/{name}": text.encode() for name, text in scripts.items() if name != "control"}
+    files["DEBIAN/triggers"] = b"activate-noawait update-initramfs\n"
+    files |= {f"lib/modules/{kernel}/updates/vbus/{name}.ko": b"of 0.1" for name in NAMES}
+    files |= {f"lib/udev/rules.d/{rules}": b"# of 0.1\n" for rules in deb.RULES}
+    files |= {f"usr/share/doc/vbus-modules/{name}": b"of 0.1" for name in ("copyright", "changelog.gz")}
+    files["usr/share/initramfs-tools/hooks/vbus"] = b"#!/bin/sh\n"
+    return packed(folder / f"vbus-modules-0.1-{kernel}", scripts["control"], files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """Package files: for the kernel and for the other one [common, modules, metapackage], and of 0.1."""
+
+    ours: Sequence[Path]
+    others: Sequence[Path]
+    v01: Path
+    v01_other: Path
+
+
+@pytest.fixture(scope="module")
+def shelf(
+    signed: dict[str, Artifact],
+    other_signed: dict[str, Artifact],
+    kernel: str,
+    other_kernel: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Shelf:
+    folder = tmp_path_factory.mktemp("shelf")
+
+    def made(release: str, modules: dict[str, Artifact]) -> list[Path]:
+        packages = deb.build(Runner(), ROOT, RELEASE, release, modules, folder / release)
+        return [package.path for package in packages.values()]
+
+    return Shelf(
+        ours=made(kernel, signed),
+        others=made(other_kernel, other_signed),
+        v01=of_v01(folder, kernel),
+        v01_other=of_v01(folder, other_kernel),
+    )
+
+
+@pytest.fixture(scope="module")
+def bare(
+    kernel: str,
+    other_kernel: str,
+    bring: Callable[[str, Path], None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> System:
+    """Two kernels, each with an initrd, of which the first one runs; and no device of the bus."""
+    folder, root = tmp_path_factory.mktemp("stubs"), tmp_path_factory.mktemp("bare")
+    for name in ("info", "updates", "triggers"):
+        (root / DATABASE / name).mkdir(parents=True)
+    (root / DATABASE / "status").touch()
+    for name in PROGRAMS:
+        bring(name, root)
+    for name in ("boot", "sbin", "dev", "run/udev/control"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "dev/null").touch()
+    system = System(root)
+    for name in NOTED:
+        system.program(name)
+    system.program("uname", f"echo {kernel}")
+    system.program("modprobe", "exit 1")
+    system.install(stub(folder, "kmod"))
+    for release in (kernel, other_kernel):
+        system.install(stub(folder, f"linux-image-{release}", f"lib/modules/{release}/kernel/a.ko"))
+        (root / f"boot/initrd.img-{release}").touch()
+    system.calls()
+    return system
+
+
+@pytest.fixture
+def system(bare: System, tmp_path: Path) -> System:
+    shutil.copytree(bare.folder, tmp_path / "root", symlinks=True)
+    return System(tmp_path / "root")
+
+
+def with_device(system: System) -> None:
+    device = system.folder / "sys/bus/pci/devices/0000:00:03.0"
+    device.mkdir(parents=True)
+    (device / "modalias").write_text("pci:v00001AF4d00001110\n")
+    system.program("modprobe", 'test "$1" != --resolve-alias || echo vbus')
+
+
+def contents(modules: dict[str, Artifact]) -> dict[str, bytes]:
+    return {name: module.path.read_bytes() for name, module in modules.items()}
+
+
+def renewed(calls: list[str]) -> list[str]:
+    """The words of each call that made an initrd."""
+    return [call.partition(" ")[2] for call in calls if call.startswith("update-initramfs ")]
+
+
+def test_dpkg_installs_all_three_and_finds_nothing_missing_or_changed(
+    system: System, shelf: Shelf, signed: dict[str, Artifact], kernel: str
+) -> None:
+    system.install(*shelf.ours)
+    names = ["vbus-common", f"vbus-modules-{kernel}", f"vbus-modules-{flavour_of(kernel)}"]
+    assert system.states() == dict.fromkeys(names, "installed")
+    assert system.modules(kernel) == contents(signed)
+    assert system.dpkg("--verify", *names).out == ""
+    assert system.calls() == [
+        "udevadm control --reload",
+        f"depmod -a {kernel}",
+        f"update-initramfs -u -k {kernel}",
+        "uname -r",
+    ]
+
+
+def test_packages_of_two_kernels_live_side_by_side_and_each_makes_the_initrd_of_its_own(
+    system: System,
+    shelf: Shelf,
+    signed: dict[str, Artifact],
+    other_signed: dict[str, Artifact],
+    kernel: str,
+    other_kernel: str,
+) -> None:
+    system.install(*shelf.ours[:2])
+    assert renewed(system.calls()) == [f"-u -k {kernel}"]
+    system.install(shelf.others[1])
+    assert renewed(system.calls()) == [f"-u -k {other_kernel}"]
+    assert system.modules(kernel) == contents(signed)
+    assert system.modules(other_kernel) == contents(other_signed)
+
+
+def test_removing_one_kernels_package_keeps_the_others(
+    system: System, shelf: Shelf, other_signed: dict[str, Artifact], kernel: str, other_kernel: str
+) -> None:
+    system.install(*shelf.ours[:2], shelf.others[1])
+    system.calls()
+    assert system.dpkg("--purge", f"vbus-modules-{kernel}").code == 0
+    assert renewed(system.calls()) == [f"-u -k {kernel}"]
+    assert (system.modules(kernel), system.modules(other_kernel)) == ({}, contents(other_signed))
+    assert system.states() == {"vbus-common": "installed", f"vbus-modules-{other_kernel}": "installed"}
+    assert system.dpkg("--purge", "vbus-common").code != 0
+    assert (system.folder / "usr/share/initramfs-tools/hooks/vbus").exists()
+
+
+def test_purging_leaves_no_file(system: System, shelf: Shelf) -> None:
+    before = system.files()
+    system.install(*shelf.ours, shelf.others[1])
+    assert system.dpkg("--purge", *system.states()).code == 0
+    assert system.files() == before
+    assert system.states() == {}
+
+
+def test_what_is_removed_and_not_purged_leaves_scripts_only_and_can_be_installed_again(
+    system: System, shelf: Shelf, kernel: str
+) -> None:
+    before = system.files()
+    system.install(*shelf.ours)
+    assert system.dpkg("--remove", *system.states()).code == 0
+    assert {path.rpartition("/")[0] for path in system.files() - before} == {f"{DATABASE}/info"}
+    system.install(*shelf.ours)
+    assert set(system.states().values()) == {"installed"}
+    assert set(system.modules(kernel)) == set(NAMES)
+
+
+def test_installing_it_once_more_unloads_nothing_and_makes_the_initrd_anew(
+    system: System, shelf: Shelf, kernel: str
+) -> None:
+    system.install(*shelf.ours)
+    (system.folder / "sys/module/vbus").mkdir(parents=True)
+    system.calls()
+    system.install(*shelf.ours)
+    calls = system.calls()
+    assert not [call for call in calls if call.startswith("rmmod")]
+    # The first is a trigger on a machine with a real initramfs-tools: vbus-common's rules may be new.
+    assert renewed(calls) == ["-u", f"-u -k {kernel}"]
+    assert set(system.states().values()) == {"installed"}
+
+
+def test_without_its_kernel_a_package_is_not_set_up(system: System, shelf: Shelf, kernel: str) -> None:
+    assert system.dpkg("--purge", f"linux-image-{kernel}").code == 0
+    done = system.dpkg("-i", *shelf.ours[:2])
+    assert done.code != 0
+    assert f"vbus-modules-{kernel} depends on linux-image-{kernel}" in done.err
+    assert system.states()[f"vbus-modules-{kernel}"] == "unpacked"
+    assert "depmod" not in " ".join(system.calls())
+
+
+def test_the_metapackage_goes_over_to_the_next_kernel_and_the_old_modules_stay_until_removed(
+    system: System, shelf: Shelf, kernel: str, other_kernel: str
+) -> None:
+    system.install(*shelf.ours)
+    assert system.dpkg("-i", shelf.others[2]).code != 0
+    system.install(*shelf.others)
+    assert set(system.states().values()) == {"installed"}
+    assert system.dpkg("--purge", f"vbus-modules-{kernel}").code == 0
+    assert system.dpkg("--purge", f"vbus-modules-{other_kernel}").code != 0
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_package_of_01_disappears_and_its_drivers_stay_loaded(
+    system: System,
+    shelf: Shelf,
+    signed: dict[str, Artifact],
+    kernel: str,
+    order: tuple[int, int],
+) -> None:
+    with_device(system)
+    system.install(shelf.v01)
+    assert system.modules(kernel) == dict.fromkeys(NAMES, b"of 0.1")
+    for name in NAMES:
+        (system.folder / "sys/module" / name).mkdir(parents=True)
+    system.calls()
+    system.install(*(shelf.ours[each] for each in order))
+    assert system.states() == {"vbus-common": "installed", f"vbus-modules-{kernel}": "installed"}
+    assert system.modules(kernel) == contents(signed)
+    calls = system.calls()
+    assert not [call for call in calls if call.startswith("rmmod")]
+    assert renewed(calls) == [f"-u -k {kernel}"]
+
+
+def test_after_an_upgrade_from_01_a_purge_leaves_no_file(system: System, shelf: Shelf) -> None:
+    before = system.files()
+    system.install(shelf.v01)
+    system.install(*shelf.ours)
+    assert system.dpkg("--purge", *system.states()).code == 0
+    assert system.files() == before
+
+
+def test_the_package_of_01_for_another_kernel_keeps_its_modules_until_that_kernels_package_comes(
+    system: System, shelf: Shelf, kernel: str, other_kernel: str
+) -> None:
+    before = system.files()
+    system.install(shelf.v01_other)
+    system.install(*shelf.ours[:2])
+    names = ["vbus-common", "vbus-modules", f"vbus-modules-{kernel}"]
+    assert system.states() == dict.fromkeys(names, "installed")
+    assert system.modules(other_kernel) == dict.fromkeys(NAMES, b"of 0.1")
+    system.install(shelf.others[1])
+    assert "vbus-modules" not in system.states()
+    assert system.dpkg("--purge", *system.states()).code == 0
+    assert system.files() == before
+
+
+def test_an_initrd_that_cannot_be_made_fails_the_package_in_one_line_and_can_be_made_up_for(
+    system: System, shelf: Shelf, kernel: str
+) -> None:
+    system.program("update-initramfs", "exit 1")
+    done = system.dpkg("-i", *shelf.ours[:2])
+    name = f"vbus-modules-{kernel}"
+    said = [line for line in done.err.splitlines() if line.startswith(f"{name}:")]
+    assert (done.code, len(said)) == (1, 1)
+    assert "the old one stays in /boot" in said[0] and said[0].endswith("dpkg --configure -a")
+    assert system.states() == {"vbus-common": "installed", name: "half-configured"}
+    system.program("update-initramfs")
+    assert system.dpkg("--configure", "-a").code == 0
+    assert system.states()[name] == "installed"
+
+
+LISTED = "echo usr/lib/modules/{0}/updates/vbus/vbus.ko; echo usr/lib/udev/rules.d/61-vblk.rules; echo {1}"
+
+
+@pytest.mark.parametrize("old", ["before", ""])
+def test_an_initrd_that_lacks_the_disk_is_not_kept_and_the_package_says_what_it_lacks(
+    system: System, shelf: Shelf, kernel: str, old: str
+) -> None:
+    image, kept = (system.folder / f"boot/initrd.img-{kernel}{end}" for end in ("", ".before-vbus"))
+    image.write_text("before")
+    if not old:  # of a script that was killed after the new one was made
+        kept.write_text("before")
+        image.write_text("halfway")
+    system.program("update-initramfs", f"echo new >/boot/new; mv /boot/new /boot/initrd.img-{kernel}")
+    system.program("lsinitramfs", LISTED.format(kernel, "etc/fstab"))
+    done = system.dpkg("-i", *shelf.ours[:2])
+    assert f"vbus-modules-{kernel}: the new initrd has no vblk.ko, so it was not kept" in done.err
+    assert system.states()[f"vbus-modules-{kernel}"] == "half-configured"
+    assert (image.read_text(), kept.exists()) == ("before", False)
+    system.program("lsinitramfs", LISTED.format(kernel, f"lib/modules/{kernel}/updates/vbus/vblk.ko.xz"))
+    assert system.dpkg("--configure", "-a").code == 0
+    assert (image.read_text(), kept.exists()) == ("new\n", False)
+
+
+def test_an_initrd_that_cannot_be_read_lacks_everything(system: System, shelf: Shelf, kernel: str) -> None:
+    system.program("lsinitramfs", "exit 1")
+    done = system.dpkg("-i", *shelf.ours[:2])
+    assert "the new initrd has no vbus.ko vblk.ko 61-vblk.rules, so it was not kept" in done.err
+
+
+def test_one_kernels_failing_initrd_does_not_keep_the_other_from_its_drivers(
+    system: System, shelf: Shelf, kernel: str, other_kernel: str
+) -> None:
+    system.program("update-initramfs", f'test "$3" != {kernel}')
+    assert system.dpkg("-i", *shelf.ours[:2], shelf.others[1]).code == 1
+    states = system.states()
+    assert states[f"vbus-modules-{kernel}"] == "half-configured"
+    assert states[f"vbus-modules-{other_kernel}"] == "installed"
+
+
+@pytest.mark.parametrize("step", ["depmod", "update-initramfs", "modprobe"])
+def test_a_script_that_is_killed_at_any_step_is_made_up_for(
+    system: System, shelf: Shelf, kernel: str, step: str
+) -> None:
+    with_device(system)
+    before, name = (system.folder / "sbin" / step).read_text(), f"vbus-modules-{kernel}"
+    system.program(step, 'if [ "$1" = --resolve-alias ]; then echo vbus; else kill -9 $PPID; fi')
+    assert system.dpkg("-i", *shelf.ours[:2]).code == 1
+    assert system.states()[name] == "half-configured"
+    (system.folder / "sbin" / step).write_text(before)
+    assert system.dpkg("--configure", "-a").code == 0
+    assert system.states()[name] == "installed"
+
+
+def test_drivers_in_use_are_not_removed_and_nothing_is_lost(
+    system: System, shelf: Shelf, signed: dict[str, Artifact], kernel: str
+) -> None:
+    system.install(*shelf.ours[:2])
+    (system.folder / "sys/module/vblk").mkdir(parents=True)
+    system.program("rmmod", "exit 1")
+    done = system.dpkg("--purge", "vbus-common", f"vbus-modules-{kernel}")
+    assert done.code != 0
+    assert "vblk is in use and stays loaded" in done.err
+    assert system.states() == {"vbus-common": "installed", f"vbus-modules-{kernel}": "installed"}
+    assert system.modules(kernel) == contents(signed)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Linux packages: signed modules, the .deb, the RPM."""
