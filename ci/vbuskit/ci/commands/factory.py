@@ -8,14 +8,22 @@ from pathlib import Path
 
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
-from vbuskit.ci.pipeline import Factory
-from vbuskit.drivers.kernel import modules, newest_release
+from vbuskit.ci.pipeline import Build, Factory
+from vbuskit.drivers.devel import site_of
+from vbuskit.drivers.kernel import modules, modules_for, newest_release
 from vbuskit.kmp.keyfiles import PASSPHRASE
 from vbuskit.kmp.keyring import Choice, chosen_key
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kernel", metavar="RELEASE", help="default: the newest with headers installed")
+    kernel = parser.add_mutually_exclusive_group()
+    kernel.add_argument("--kernel", metavar="RELEASE", help="default: the newest with headers installed")
+    kernel.add_argument(
+        "--kernel-devel",
+        type=Path,
+        metavar="FOLDER",
+        help="for a kernel of your own: kernel-devel, linux-headers or a kernel's source that was built",
+    )
     key_arguments(parser)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: out/ of the checkout")
 
@@ -53,10 +61,15 @@ def choice(options: argparse.Namespace) -> Choice:
 
 def chosen_factory(options: argparse.Namespace) -> Factory:
     places = Places.from_environment(options.out)
+    run = Runner(places.work() / "factory.log")
+    kernel, build = chosen_kernel(run, options)
     return Factory(
-        run=Runner(places.work() / "factory.log"),
-        places=places,
-        key=chosen_key(places, choice(options)),
-        kernel=options.kernel or newest_release(),
-        build=modules,
+        run=run, places=places, key=chosen_key(places, choice(options)), kernel=kernel, build=build
     )
+
+
+def chosen_kernel(run: Runner, options: argparse.Namespace) -> tuple[str, Build]:
+    if not options.kernel_devel:
+        return options.kernel or newest_release(), modules
+    site = site_of(run, options.kernel_devel)
+    return site.release, lambda run, places, _release: modules_for(run, places, site)

@@ -36,8 +36,8 @@ def main(options: argparse.Namespace) -> Exit:
 def signed(options: argparse.Namespace, places: Places) -> Iterable[Artifact]:
     if not options.modules:
         return factory.chosen_factory(options).signed().values()
-    if options.kernel:
-        raise UsageError("--kernel: these modules are built already", hint="leave out --kernel")
+    if options.kernel or options.kernel_devel:
+        raise UsageError("--kernel: these modules are built already", hint="leave out what names a kernel")
     return signed_files(options.modules, chosen_key(places, factory.choice(options)), places.out / "signed")
 
 
