@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Put into postinst and postrm, in place of the line that sources it. They set `release` and `package`.
+# Put into postinst and postrm, in place of the line that sources it. They set `release`, `needed` and
+# `package`.
 # shellcheck disable=SC2034
 
 # shellcheck source=kmp/scripts/initrd.sh disable=SC1091
@@ -32,7 +33,7 @@ make_initrd() {
         return 0
     fi
     keep_booted
-    renew_initrd "$@" && tell_boot_loaders
+    renew_initrd && tell_boot_loaders
 }
 
 read_settings() {
@@ -44,8 +45,8 @@ read_settings() {
 # NAME.bak is the initrd that this machine booted by, where the administrator wants one.
 keep_booted() {
     [ "$backup_initramfs" != no ] && [ -r /proc/uptime ] || return 0
-    read -r seconds _ </proc/uptime
-    if [ ! -e "$initrd.bak" ] || [ -n "$(find "$initrd.bak" -mtime "+$((${seconds%%.*} / 86400))")" ]; then
+    seconds=$(cut -d . -f 1 /proc/uptime)
+    if [ ! -e "$initrd.bak" ] || [ -n "$(find "$initrd.bak" -mtime "+$((seconds / 86400))")" ]; then
         ln -f "$initrd" "$initrd.bak" 2>/dev/null || :
     fi
 }

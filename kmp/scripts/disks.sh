@@ -6,8 +6,7 @@
 # What a block device (its folder in /sys) is needed for now, each ending in ", ". Mounts of every namespace count;
 # btrfs has no number of its device in mountinfo, and names only one of several.
 needs_of() (
-    name=${1##*/}
-    read -r number <"$1/dev"
+    name=${1##*/} number=$(cat "$1/dev")
     place=$(cat /proc/1/mountinfo /proc/[0-9]*/mountinfo 2>/dev/null | sed -n \
         -e "s,^[^ ]* [^ ]* $number [^ ]* \([^ ]*\) .*,\1,p" \
         -e "s,^[^ ]* [^ ]* [^ ]* [^ ]* \([^ ]*\) .* - [^ ]* /dev/$name .*,\1,p" | head -n 1)

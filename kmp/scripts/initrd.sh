@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Put into scripts that make an initrd, in place of the line that sources it. They set `release`, the kernel, and
-# `package`: who speaks; they tell `why` it failed.
+# Put into scripts that make an initrd, in place of the line that sources it. They set `release`, the kernel;
+# `needed`, files that must be in its initrd; and `package`, who speaks. They tell `why` it failed.
 # shellcheck disable=SC2154,SC2034
 
 # Sets `initrd`, which the kernel boots by, whatever the distribution calls it; a kernel without one needs none.
@@ -15,11 +15,11 @@ find_initrd() {
 }
 
 # A draft beside it takes its place when it is whole, right and on the disk; whatever fails before, or a power cut,
-# leaves the old one. The next run takes a draft away that was left. $@: files that must be in it.
+# leaves the old one. The next run takes a draft away that was left.
 renew_initrd() {
     draft=$initrd.vbus-new
     echo "$package: making $initrd"
-    if are_for_the_kernel "$@" && rm -f "$draft" && make_draft "$@" && draft_has "$@" && put_in_place; then
+    if are_for_the_kernel && rm -f "$draft" && make_draft && draft_has_all && put_in_place; then
         return 0
     fi
     why="$why, so $initrd stays as it was"
@@ -29,7 +29,7 @@ renew_initrd() {
 
 # A module that was built for another kernel loads into none, and would be found out by the boot that needs it.
 are_for_the_kernel() {
-    for file in "$@"; do
+    for file in $needed; do
         case $file in *.ko) ;; *) continue ;; esac
         magic=$(modinfo -F vermagic "/lib/modules/$file")
         case $magic in
@@ -49,17 +49,17 @@ make_draft() {
         mkinitramfs -o "$draft" "$release"
     else
         why="dracut failed, as it says above" lister=lsinitrd
-        dracut ${1:+--add vbus} --kver "$release" "$draft"
+        dracut ${needed:+--add vbus} --kver "$release" "$draft"
     fi
 }
 
 # A program may say that all is well and have written half, or have lost what it was to take along.
-draft_has() {
+draft_has_all() {
     command -v "$lister" >/dev/null || return 0
     why="$lister cannot read the new one to its end"
     listing=$("$lister" "$draft") && [ -n "$listing" ] || return 1
     missing=
-    for file in "$@"; do
+    for file in $needed; do
         case $listing in
         *"/$file"*) ;;
         *) missing="$missing ${file##*/}" ;;

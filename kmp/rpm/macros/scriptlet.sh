@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-# shellcheck shell=sh disable=SC2154
+# shellcheck shell=sh disable=SC2154,SC2034
 # Put into each scriptlet of the package, after what is in kmp/scripts; it ends by calling one of these with rpm's own
 # words. SUSE's scripts know better: where they are, they decide. KMP_NEEDS_MKINITRD says that the package is one for
 # booting (-b).
 tools=/usr/lib/module-init-tools
 release='@KERNEL@'
 package='@NAME@-@VERSION@-@RELEASE@'
+needed="$release/updates/vbus.ko $release/updates/vblk.ko rules.d/61-vblk.rules"
 listing=/run/rpm-$package-modules
 
 kmp_by_suse() {
@@ -24,14 +25,13 @@ kmp_index() {
     fi
 }
 
-# $@: what it must have; nothing when the modules go.
 kmp_initrd() {
     [ -n "${KMP_NEEDS_MKINITRD-}" ] && kernel_is_installed && find_initrd || return 0
     if ! command -v dracut >/dev/null; then
         echo "$package: no dracut is here, so $initrd stays as it is" >&2
         return 0
     fi
-    renew_initrd "$@"
+    renew_initrd
 }
 
 kmp_pre() { kmp_by_suse pre "$@"; }
@@ -61,6 +61,7 @@ kmp_postun() {
         "$tools/weak-modules2" --remove-kmp "$package" <"$listing"
     else
         kmp_index
+        needed=
         [ "$1" != 0 ] || kmp_initrd ||
             echo "$package: $why; it may still have the drivers, which does no harm" >&2
     fi
@@ -69,8 +70,7 @@ kmp_postun() {
 
 kmp_posttrans() {
     kmp_by_suse posttrans "$@"
-    [ -x "$tools/weak-modules2" ] ||
-        kmp_initrd "$release/updates/vbus.ko" "$release/updates/vblk.ko" rules.d/61-vblk.rules || {
+    [ -x "$tools/weak-modules2" ] || kmp_initrd || {
         echo "$package: $why; mend that, then install the package once more" \
             "(dnf reinstall, zypper install --force, rpm --reinstall)" >&2
         return 1
