@@ -310,6 +310,42 @@ def test_modules_that_weak_updates_lends_from_another_kernel_are_in_the_image(
     whole(installed, said)
 
 
+# dracut is taken where mkinitramfs is in no folder of PATH. The cut image comes from a program that says all is well.
+RENEWS = """\
+set -eu
+release=$1 package=test needed="$1/updates/vbus/vbus.ko $1/updates/vbus/vblk.ko rules.d/61-vblk.rules"
+. /mnt/initrd.sh
+modinfo() { /sbin/modinfo "$@"; }
+export TMPDIR=/tmp
+PATH=$2 initrd=/mnt/image
+renew_initrd || echo "$why"
+cp "$initrd" /mnt/whole
+cut_off() { head -c "$(($(stat -c %s /mnt/whole) * $share / 100))" /mnt/whole >"$draft"; }
+make_draft() { why=cut lister=$3 && cut_off; }
+for share in 0 1 50 90 99; do renew_initrd 2>/dev/null || echo "$share: $why"; done
+cmp "$initrd" /mnt/whole
+"""
+TOOLS = {
+    "mkinitramfs": ("/usr/sbin:/usr/bin:/sbin:/bin", "lsinitramfs"),
+    "dracut": ("/usr/bin:/bin", "lsinitrd"),
+}
+
+
+@pytest.mark.parametrize("tool", [*TOOLS])
+def test_the_packages_scripts_take_what_either_tool_makes_and_nothing_that_is_cut(
+    installed: Machine, said: Said, tool: str
+) -> None:
+    path, lister = TOOLS[tool]
+    shutil.copy(ROOT / "kmp/scripts/initrd.sh", installed.work)
+    (installed.work / "image").write_text("old")
+    words = ["sh", "-c", RENEWS.replace("$3", lister), "sh", installed.kernel, path]
+    printed = installed.run(words, {installed.hardware(True): "/sys"})
+    why = f"{lister} cannot read the new one to its end, so /mnt/image stays as it was"
+    cut = [line for line in printed.splitlines() if line.endswith(why)]
+    assert cut == [f"{share}: {why}" for share in (0, 1, 50, 90, 99)], printed
+    whole(installed, said)
+
+
 def older(kernel: str) -> str:
     """6.1.0-55-cloud-amd64 of 6.1.0-56-cloud-amd64."""
     numbers, abi, flavour = kernel.split("-", 2)

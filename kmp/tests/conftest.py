@@ -114,7 +114,7 @@ def bring() -> Callable[[str, Path], None]:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkout as far as rpm.py reads it, with drivers that are compiled in seconds."""
     tree = tmp_path_factory.mktemp("tree")
-    for name in ("LICENSES", "kmp/debian", "kmp/rpm", "initrd/udev", "initrd/dracut"):
+    for name in ("LICENSES", "kmp/debian", "kmp/rpm", "kmp/scripts", "initrd/udev", "initrd/dracut"):
         shutil.copytree(ROOT / name, tree / name)
     shutil.copyfile(ROOT / "VERSION", tree / "VERSION")
     for name, text in DRIVERS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,10 @@ RELEASE = current_release(ROOT)
 V01 = ROOT / "kmp/tests/v0.1"
 NAMES = ("vbus", "venet", "vblk")
 # What scripts may start besides the stand-ins; everything else is not there.
-PROGRAMS = ("sh", "cat", "grep", "ln", "mv", "rm")
-NOTED = ("depmod", "udevadm", "update-initramfs", "rmmod")
+PROGRAMS = ("sh", "cat", "cut", "find", "grep", "head", "ln", "modinfo", "mv", "readlink", "rm", "sed")
+NOTED = ("depmod", "udevadm", "update-initramfs", "rmmod", "run-parts", "sync")
+# As much of an initrd as it has: its first word says whose.
+MAKES = 'echo "new $3" >"$2"'
 DATABASE = "var/lib/dpkg"
 
 
@@ -157,10 +160,12 @@ def bare(
         system.program(name)
     system.program("uname", f"echo {kernel}")
     system.program("modprobe", "exit 1")
+    system.program("mkinitramfs", MAKES)
+    system.program("dpkg-divert", 'echo "$2"')
     system.install(stub(folder, "kmod"))
     for release in (kernel, other_kernel):
         system.install(stub(folder, f"linux-image-{release}", f"lib/modules/{release}/kernel/a.ko"))
-        (root / f"boot/initrd.img-{release}").touch()
+        (root / f"boot/initrd.img-{release}").write_text("old\n")
     system.calls()
     return system
 
@@ -183,8 +188,15 @@ def contents(modules: dict[str, Artifact]) -> dict[str, bytes]:
 
 
 def renewed(calls: list[str]) -> list[str]:
-    """The words of each call that made an initrd."""
-    return [call.partition(" ")[2] for call in calls if call.startswith("update-initramfs ")]
+    """The kernel of each initrd that was made."""
+    return [call.split()[-1] for call in calls if call.startswith("mkinitramfs ")]
+
+
+def settings(system: System, text: str) -> None:
+    """What an administrator tells update-initramfs."""
+    folder = system.folder / "etc/initramfs-tools"
+    folder.mkdir(parents=True)
+    (folder / "update-initramfs.conf").write_text(text)
 
 
 def test_dpkg_installs_all_three_and_finds_nothing_missing_or_changed(
@@ -198,7 +210,10 @@ def test_dpkg_installs_all_three_and_finds_nothing_missing_or_changed(
     assert system.calls() == [
         "udevadm control --reload",
         f"depmod -a {kernel}",
-        f"update-initramfs -u -k {kernel}",
+        "dpkg-divert --truename /usr/sbin/update-initramfs",
+        f"mkinitramfs -o /boot/initrd.img-{kernel}.vbus-new {kernel}",
+        f"sync /boot/initrd.img-{kernel}.vbus-new",
+        f"sync -f /boot/initrd.img-{kernel}",
         "uname -r",
     ]
 
@@ -212,9 +227,9 @@ def test_packages_of_two_kernels_live_side_by_side_and_each_makes_the_initrd_of_
     other_kernel: str,
 ) -> None:
     system.install(*shelf.ours[:2])
-    assert renewed(system.calls()) == [f"-u -k {kernel}"]
+    assert renewed(system.calls()) == [kernel]
     system.install(shelf.others[1])
-    assert renewed(system.calls()) == [f"-u -k {other_kernel}"]
+    assert renewed(system.calls()) == [other_kernel]
     assert system.modules(kernel) == contents(signed)
     assert system.modules(other_kernel) == contents(other_signed)
 
@@ -225,7 +240,7 @@ def test_removing_one_kernels_package_keeps_the_others(
     system.install(*shelf.ours[:2], shelf.others[1])
     system.calls()
     assert system.dpkg("--purge", f"vbus-modules-{kernel}").code == 0
-    assert renewed(system.calls()) == [f"-u -k {kernel}"]
+    assert renewed(system.calls()) == [kernel]
     assert (system.modules(kernel), system.modules(other_kernel)) == ({}, contents(other_signed))
     assert system.states() == {"vbus-common": "installed", f"vbus-modules-{other_kernel}": "installed"}
     assert system.dpkg("--purge", "vbus-common").code != 0
@@ -261,8 +276,7 @@ def test_installing_it_once_more_unloads_nothing_and_makes_the_initrd_anew(
     system.install(*shelf.ours)
     calls = system.calls()
     assert not [call for call in calls if call.startswith("rmmod")]
-    # The first is a trigger on a machine with a real initramfs-tools: vbus-common's rules may be new.
-    assert renewed(calls) == ["-u", f"-u -k {kernel}"]
+    assert renewed(calls) == [kernel]
     assert set(system.states().values()) == {"installed"}
 
 
@@ -305,7 +319,7 @@ def test_the_package_of_01_disappears_and_its_drivers_stay_loaded(
     assert system.modules(kernel) == contents(signed)
     calls = system.calls()
     assert not [call for call in calls if call.startswith("rmmod")]
-    assert renewed(calls) == [f"-u -k {kernel}"]
+    assert renewed(calls) == [kernel]
 
 
 def test_after_an_upgrade_from_01_a_purge_leaves_no_file(system: System, shelf: Shelf) -> None:
@@ -331,82 +345,132 @@ def test_the_package_of_01_for_another_kernel_keeps_its_modules_until_that_kerne
     assert system.files() == before
 
 
-def test_an_initrd_that_cannot_be_made_fails_the_package_in_one_line_and_can_be_made_up_for(
+def test_new_rules_reach_the_initrd_of_each_kernel_that_has_the_drivers_and_no_other(
+    system: System, shelf: Shelf, kernel: str, other_kernel: str
+) -> None:
+    system.install(*shelf.ours[:2])
+    system.calls()
+    system.install(shelf.ours[0])
+    assert renewed(system.calls()) == [kernel]
+    system.install(shelf.others[1])
+    system.calls()
+    system.install(shelf.ours[0])
+    assert sorted(renewed(system.calls())) == sorted([kernel, other_kernel])
+    assert set(system.states().values()) == {"installed"}
+
+
+def test_a_kernel_without_an_initrd_gets_none(system: System, shelf: Shelf, kernel: str) -> None:
+    (system.folder / f"boot/initrd.img-{kernel}").unlink()
+    system.install(*shelf.ours[:2])
+    assert system.dpkg("--purge", *system.states()).code == 0
+    assert renewed(system.calls()) == []
+
+
+def test_dracut_makes_the_initrd_where_it_is_what_the_machine_has(
     system: System, shelf: Shelf, kernel: str
 ) -> None:
+    (system.folder / "sbin/mkinitramfs").unlink()
+    system.program("dracut", 'test ! -e "$5" && echo by dracut >"$5"')
+    system.install(*shelf.ours[:2])
+    draft = f"/boot/initrd.img-{kernel}.vbus-new"
+    assert f"dracut --add vbus --kver {kernel} {draft}" in system.calls()
+    assert (system.folder / f"boot/initrd.img-{kernel}").read_text() == "by dracut\n"
+
+
+def test_without_a_program_for_it_the_initrd_stays_and_the_package_says_so(
+    system: System, shelf: Shelf, kernel: str
+) -> None:
+    (system.folder / "sbin/mkinitramfs").unlink()
+    done = system.dpkg("-i", *shelf.ours[:2])
+    assert done.code == 0
+    assert f"neither mkinitramfs nor dracut is here, so /boot/initrd.img-{kernel} stays" in done.err
+
+
+def test_an_administrator_who_wants_no_initrd_made_gets_none(
+    system: System, shelf: Shelf, kernel: str
+) -> None:
+    settings(system, "update_initramfs=no\n")
+    done = system.dpkg("-i", *shelf.ours[:2])
+    assert done.code == 0
+    assert f"/boot/initrd.img-{kernel} stays as it is: /etc/initramfs-tools/update-initramfs.conf says" in done.err
+    assert renewed(system.calls()) == []
+
+
+@pytest.mark.parametrize(("age", "kept"), [(None, "old\n"), (1, "older\n"), (9, "old\n")])
+def test_an_administrator_who_wants_a_backup_keeps_the_initrd_that_booted(
+    system: System, shelf: Shelf, kernel: str, age: int | None, kept: str
+) -> None:
+    """The machine has been up for three days; `age` of the backup is in days as well."""
+    settings(system, "backup_initramfs=yes\n")
+    (system.folder / "proc").mkdir()
+    (system.folder / "proc/uptime").write_text(f"{3 * 86400}.12 4.00\n")
+    backup = system.folder / f"boot/initrd.img-{kernel}.bak"
+    if age:
+        backup.write_text("older\n")
+        then = time.time() - age * 86400
+        os.utime(backup, (then, then))
+    system.install(*shelf.ours[:2])
+    assert backup.read_text() == kept
+    assert backup.with_suffix("").read_text() == f"new {kernel}\n"
+
+
+def test_where_update_initramfs_is_another_ones_program_that_is_asked(
+    system: System, shelf: Shelf, kernel: str
+) -> None:
+    system.program("dpkg-divert", 'echo "$2.orig"')
+    system.install(*shelf.ours[:2])
+    calls = system.calls()
+    assert f"update-initramfs -u -k {kernel}" in calls
+    assert renewed(calls) == []
     system.program("update-initramfs", "exit 1")
     done = system.dpkg("-i", *shelf.ours[:2])
-    name = f"vbus-modules-{kernel}"
-    said = [line for line in done.err.splitlines() if line.startswith(f"{name}:")]
-    assert (done.code, len(said)) == (1, 1)
-    assert "the old one stays in /boot" in said[0] and said[0].endswith("dpkg --configure -a")
-    assert system.states() == {"vbus-common": "installed", name: "half-configured"}
-    system.program("update-initramfs")
-    assert system.dpkg("--configure", "-a").code == 0
-    assert system.states()[name] == "installed"
+    assert (
+        f"vbus-modules-{kernel}: update-initramfs failed, as it says above; mend that, then: dpkg --configure -a"
+        in done.err
+    )
 
 
-LISTED = "echo usr/lib/modules/{0}/updates/vbus/vbus.ko; echo usr/lib/udev/rules.d/61-vblk.rules; echo {1}"
-
-
-@pytest.mark.parametrize("old", ["before", ""])
-def test_an_initrd_that_lacks_the_disk_is_not_kept_and_the_package_says_what_it_lacks(
-    system: System, shelf: Shelf, kernel: str, old: str
+def test_boot_loaders_hear_of_a_new_initrd_and_one_that_fails_fails_the_package(
+    system: System, shelf: Shelf, kernel: str
 ) -> None:
-    image, kept = (system.folder / f"boot/initrd.img-{kernel}{end}" for end in ("", ".before-vbus"))
-    image.write_text("before")
-    if not old:  # of a script that was killed after the new one was made
-        kept.write_text("before")
-        image.write_text("halfway")
-    system.program("update-initramfs", f"echo new >/boot/new; mv /boot/new /boot/initrd.img-{kernel}")
-    system.program("lsinitramfs", LISTED.format(kernel, "etc/fstab"))
+    (system.folder / "etc/initramfs/post-update.d").mkdir(parents=True)
+    words = f"run-parts --arg={kernel} --arg=/boot/initrd.img-{kernel} /etc/initramfs/post-update.d"
+    system.install(*shelf.ours[:2])
+    calls = system.calls()
+    assert calls.index(words) > calls.index(f"sync -f /boot/initrd.img-{kernel}")
+    system.program("run-parts", "exit 1")
     done = system.dpkg("-i", *shelf.ours[:2])
-    assert f"vbus-modules-{kernel}: the new initrd has no vblk.ko, so it was not kept" in done.err
-    assert system.states()[f"vbus-modules-{kernel}"] == "half-configured"
-    assert (image.read_text(), kept.exists()) == ("before", False)
-    system.program("lsinitramfs", LISTED.format(kernel, f"lib/modules/{kernel}/updates/vbus/vblk.ko.xz"))
-    assert system.dpkg("--configure", "-a").code == 0
-    assert (image.read_text(), kept.exists()) == ("new\n", False)
+    assert done.code == 1
+    assert f"vbus-modules-{kernel}: a program in /etc/initramfs/post-update.d failed" in done.err
 
 
-def test_an_initrd_that_cannot_be_read_lacks_everything(system: System, shelf: Shelf, kernel: str) -> None:
-    system.program("lsinitramfs", "exit 1")
-    done = system.dpkg("-i", *shelf.ours[:2])
-    assert "the new initrd has no vbus.ko vblk.ko 61-vblk.rules, so it was not kept" in done.err
+def test_an_initrd_that_cannot_be_made_does_not_keep_the_drivers_on_the_machine(
+    system: System, shelf: Shelf, kernel: str
+) -> None:
+    system.install(*shelf.ours[:2])
+    system.program("mkinitramfs", "exit 1")
+    done = system.dpkg("--purge", *system.states())
+    assert done.code == 0
+    assert f"so /boot/initrd.img-{kernel} stays as it was; it may still have the drivers" in done.err
+    assert system.states() == {}
+
+
+def test_a_draft_that_a_killed_script_left_goes_with_the_package(
+    system: System, shelf: Shelf, kernel: str
+) -> None:
+    system.install(*shelf.ours[:2])
+    (system.folder / f"boot/initrd.img-{kernel}").unlink()
+    draft = system.folder / f"boot/initrd.img-{kernel}.vbus-new"
+    draft.write_text("half")
+    assert system.dpkg("--purge", *system.states()).code == 0
+    assert not draft.exists()
 
 
 def test_one_kernels_failing_initrd_does_not_keep_the_other_from_its_drivers(
     system: System, shelf: Shelf, kernel: str, other_kernel: str
 ) -> None:
-    system.program("update-initramfs", f'test "$3" != {kernel}')
+    system.program("mkinitramfs", f'test "$3" != {kernel} && {MAKES}')
     assert system.dpkg("-i", *shelf.ours[:2], shelf.others[1]).code == 1
     states = system.states()
     assert states[f"vbus-modules-{kernel}"] == "half-configured"
     assert states[f"vbus-modules-{other_kernel}"] == "installed"
-
-
-@pytest.mark.parametrize("step", ["depmod", "update-initramfs", "modprobe"])
-def test_a_script_that_is_killed_at_any_step_is_made_up_for(
-    system: System, shelf: Shelf, kernel: str, step: str
-) -> None:
-    with_device(system)
-    before, name = (system.folder / "sbin" / step).read_text(), f"vbus-modules-{kernel}"
-    system.program(step, 'if [ "$1" = --resolve-alias ]; then echo vbus; else kill -9 $PPID; fi')
-    assert system.dpkg("-i", *shelf.ours[:2]).code == 1
-    assert system.states()[name] == "half-configured"
-    (system.folder / "sbin" / step).write_text(before)
-    assert system.dpkg("--configure", "-a").code == 0
-    assert system.states()[name] == "installed"
-
-
-def test_drivers_in_use_are_not_removed_and_nothing_is_lost(
-    system: System, shelf: Shelf, signed: dict[str, Artifact], kernel: str
-) -> None:
-    system.install(*shelf.ours[:2])
-    (system.folder / "sys/module/vblk").mkdir(parents=True)
-    system.program("rmmod", "exit 1")
-    done = system.dpkg("--purge", "vbus-common", f"vbus-modules-{kernel}")
-    assert done.code != 0
-    assert "vblk is in use and stays loaded" in done.err
-    assert system.states() == {"vbus-common": "installed", f"vbus-modules-{kernel}": "installed"}
-    assert system.modules(kernel) == contents(signed)

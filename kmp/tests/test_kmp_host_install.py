@@ -331,6 +331,30 @@ def test_a_package_that_a_guest_needs_stays_until_the_guest_ends_and_leaves_noth
     assert left - {f"/etc/{name}" for name in ACCOUNTS} == set()
 
 
+def test_a_package_whose_workers_serve_a_guest_without_a_vbusd_stays(machine: Machine, guest: Guest) -> None:
+    guest.write(0)
+    worker = machine.bus()["worker"]
+    machine("systemctl", "stop", "vbusd.service")
+    refused = machine.remove()
+    assert refused.code != 0
+    said = "vbusd: the package stays, for workers run and no vbusd can tell what for; systemctl start vbusd"
+    assert said in refused.err
+    guest.write(1)
+    machine("systemctl", "start", "vbusd.service")
+    assert machine.bus()["worker"] == worker
+    guest.end()
+
+
+def test_a_package_that_cannot_tell_whether_guests_need_it_stays_and_says_that(machine: Machine) -> None:
+    machine.install(machine.old)
+    machine("mv", "/usr/share/vbuskit", "/usr/share/away")
+    refused = machine.remove()
+    assert refused.code != 0
+    assert "vbusd: the package stays, for vbuskit cannot tell whether guests need it" in refused.err
+    machine("mv", "/usr/share/away", "/usr/share/vbuskit")
+    assert machine.remove().code == 0
+
+
 def test_an_installation_makes_the_user_and_the_folders_and_the_units_are_sound(machine: Machine) -> None:
     machine.install(machine.old)
     started = {

@@ -20,7 +20,7 @@ from vbuskit.kmp.flavour import flavour_of
 RELEASE = current_release(ROOT)
 TOOLS = "/usr/lib/module-init-tools"
 # What scriptlets may call besides the stand-ins; everything else is not there, as on a bare system.
-PROGRAMS = ("sh", "cat", "head", "rm", "sed", "env")
+PROGRAMS = ("sh", "cat", "grep", "head", "modinfo", "mv", "readlink", "rm", "sed", "env")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="rpm --root changes root")
 
@@ -111,7 +111,10 @@ def shelled(system: System, kernel: str, bring: Callable[[str, Path], None]) -> 
     (system.folder / "dev/null").touch()
     (system.folder / "lib/modules" / kernel / "kernel").mkdir(parents=True)
     system.program("/sbin/depmod")
-    system.program("/usr/bin/dracut")
+    system.program("/usr/bin/dracut", 'for draft; do :; done; echo new >"$draft"')
+    system.program("/bin/sync")
+    system.program("/bin/uname", "echo 5.10.0-1-default")
+    (system.folder / "boot").mkdir()
     system.program("/usr/bin/rpm", f"echo /lib/modules/{kernel}/updates/vbus.ko\necho /usr/share/doc")
     return system
 
@@ -157,6 +160,7 @@ def test_weak_modules2_is_told_of_a_package_for_booting(
     assert shelled.calls() == [f"weak-modules2 --add-kmp {package} boot=1"]
     assert shelled.rpm("-e", f"vbus-kmp-{flavour_of(kernel)}").err == ""
     assert shelled.calls() == [
+        "uname -r boot=1",
         f"rpm -ql {package} boot=1",
         f"weak-modules2 --remove-kmp {package} boot=1",
         f"/lib/modules/{kernel}/updates/vbus.ko",
@@ -164,23 +168,39 @@ def test_weak_modules2_is_told_of_a_package_for_booting(
     assert not list((shelled.folder / "run").iterdir())
 
 
+@pytest.mark.parametrize("name", ["boot/initramfs-{}.img", "boot/initrd-{}", "boot/0123abcd/{}/initrd"])
 def test_without_weak_modules2_modules_are_indexed_before_the_initrd_is_made(
-    shelled: System, ours: list[Path], kernel: str
+    shelled: System, ours: list[Path], kernel: str, name: str
 ) -> None:
+    image = name.format(kernel)
+    (shelled.folder / image).parent.mkdir(parents=True, exist_ok=True)
+    (shelled.folder / image).write_text("old\n")
     assert shelled.rpm("-i", "--nodeps", *ours).err == ""
-    made = [f"depmod -a {kernel} boot=1", f"dracut --force --kver {kernel} boot=1"]
-    assert shelled.calls() == made
+    draft = f"/{image}.vbus-new"
+    assert shelled.calls() == [
+        f"depmod -a {kernel} boot=1",
+        f"dracut --add vbus --kver {kernel} {draft} boot=1",
+        f"sync {draft} boot=1",
+        f"sync -f /{image} boot=1",
+    ]
+    assert (shelled.folder / image).read_text() == "new\n"
     assert shelled.rpm("-e", f"vbus-kmp-{flavour_of(kernel)}").err == ""
-    assert shelled.calls()[1:] == made
+    made = [f"depmod -a {kernel} boot=1", f"dracut --kver {kernel} {draft} boot=1"]
+    assert shelled.calls()[2:4] == made
 
 
-def test_an_initrd_with_debians_name_is_the_one_that_is_made_again(
+def test_a_kernel_without_an_initrd_gets_none(shelled: System, ours: list[Path], kernel: str) -> None:
+    assert shelled.rpm("-i", "--nodeps", *ours).err == ""
+    assert shelled.calls() == [f"depmod -a {kernel} boot=1"]
+
+
+def test_without_dracut_the_initrd_stays_and_the_package_says_so(
     shelled: System, ours: list[Path], kernel: str
 ) -> None:
-    (shelled.folder / "boot").mkdir()
-    (shelled.folder / f"boot/initrd.img-{kernel}").touch()
-    assert shelled.rpm("-i", "--nodeps", *ours).err == ""
-    assert shelled.calls()[-1] == f"dracut --force --kver {kernel} /boot/initrd.img-{kernel} boot=1"
+    (shelled.folder / f"boot/initrd-{kernel}").write_text("old\n")
+    (shelled.folder / "usr/bin/dracut").unlink()
+    said = shelled.rpm("-i", "--nodeps", *ours).err
+    assert f"no dracut is here, so /boot/initrd-{kernel} stays as it is" in said
 
 
 def test_where_suses_scripts_are_they_decide_and_hear_all_they_ask_for(
@@ -200,7 +220,8 @@ def test_where_suses_scripts_are_they_decide_and_hear_all_they_ask_for(
         f"kmp-posttrans {words} 1 boot=1",
     ]
     assert shelled.rpm("-e", name).err == ""
-    assert shelled.calls() == [f"kmp-preun {words} 0 boot=1", f"kmp-postun {words} 0 boot=1"]
+    gone = [f"kmp-preun {words} 0 boot=1", f"kmp-postun {words} 0 boot=1"]
+    assert shelled.calls() == ["uname -r boot=1", *gone]
 
 
 def test_without_the_kernel_nothing_is_indexed_and_no_initrd_is_made(

@@ -92,7 +92,8 @@ class Factory:
     def _own(self) -> str:
         """Our own sources and libraries are inputs like the modules are."""
         tree = self.places.tree
-        sources = ["LICENSES", "base/vbuskit", "kmp/debian", "kmp/rpm", "kmp/vbuskit", "initrd", "ci/iso"]
+        sources = ["LICENSES", "base/vbuskit", "kmp/debian", "kmp/rpm", "kmp/scripts"]
+        sources += ["kmp/vbuskit", "initrd", "ci/iso"]
         sources += ["ci/vbuskit/ci/iso.py", "ci/vbuskit/ci/manifest.py", "ci/vbuskit/ci/media.py"]
         libraries = [f"{name} {version(name)}" for name in ("cryptography", "pycdlib")]
         return digest_of(*libraries, digest_of_files(tree / source for source in sources))

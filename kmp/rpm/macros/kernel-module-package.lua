@@ -44,6 +44,11 @@ local function content(path)
     return text
 end
 
+-- What other scripts have as well, without its head.
+local function shared(name)
+    return (content(rpm.expand("%{kmp_macros}/../../scripts/") .. name):gsub("^.-\n\n", "", 1))
+end
+
 -- The flavours that are there, without those that are not wanted: with -x the arguments are those, else the others.
 local function chosen(kernels, named, exclude)
     local wanted, found = {}, {}
@@ -62,9 +67,9 @@ end
 local function subpackage(opt, words, folder)
     print(filled(SUBPACKAGE, words))
     local needs = opt.b and "KMP_NEEDS_MKINITRD=1; export KMP_NEEDS_MKINITRD\n" or ""
-    local shared = filled(content(folder .. "/scriptlet.sh"), words)
+    local text = shared("initrd.sh") .. shared("disks.sh") .. filled(content(folder .. "/scriptlet.sh"), words)
     for _, step in ipairs(STEPS) do
-        print("%" .. step .. " -n " .. words.NAME .. "\n" .. needs .. shared .. "kmp_" .. step .. ' "$@"\n')
+        print("%" .. step .. " -n " .. words.NAME .. "\n" .. needs .. text .. "kmp_" .. step .. ' "$@"\n')
     end
     print("%files -n " .. words.NAME .. "\n" .. words.FILES .. "\n")
 end

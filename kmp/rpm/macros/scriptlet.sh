@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-# shellcheck shell=sh
-# Put into each scriptlet of the package, which ends by calling one of these with rpm's own words. SUSE's scripts
-# know better: where they are, they decide. KMP_NEEDS_MKINITRD says that the package is one for booting (-b).
+# shellcheck shell=sh disable=SC2154,SC2034
+# Put into each scriptlet of the package, after what is in kmp/scripts; it ends by calling one of these with rpm's own
+# words. SUSE's scripts know better: where they are, they decide. KMP_NEEDS_MKINITRD says that the package is one for
+# booting (-b).
 tools=/usr/lib/module-init-tools
 release='@KERNEL@'
 package='@NAME@-@VERSION@-@RELEASE@'
+needed="$release/updates/vbus.ko $release/updates/vblk.ko rules.d/61-vblk.rules"
 listing=/run/rpm-$package-modules
 
 kmp_by_suse() {
@@ -23,15 +25,13 @@ kmp_index() {
     fi
 }
 
-# dracut writes beside the old initrd and renames: one that fails leaves the old one.
 kmp_initrd() {
-    [ -n "${KMP_NEEDS_MKINITRD-}" ] && kernel_is_installed && command -v dracut >/dev/null || return 0
-    image=/boot/initrd.img-$release # Debian's name; dracut itself says initramfs-RELEASE.img
-    if [ -e "$image" ]; then
-        dracut --force --kver "$release" "$image"
-    else
-        dracut --force --kver "$release"
+    [ -n "${KMP_NEEDS_MKINITRD-}" ] && kernel_is_installed && find_initrd || return 0
+    if ! command -v dracut >/dev/null; then
+        echo "$package: no dracut is here, so $initrd stays as it is" >&2
+        return 0
     fi
+    renew_initrd
 }
 
 kmp_pre() { kmp_by_suse pre "$@"; }
@@ -46,6 +46,9 @@ kmp_post() {
 }
 
 kmp_preun() {
+    if [ "$1" = 0 ] && [ "$(uname -r)" = "$release" ]; then
+        refuse_if_needed || return 1
+    fi
     kmp_by_suse preun "$@"
     rpm -ql "$package" | sed -n '/\.ko$/p' >"$listing"
 }
@@ -58,13 +61,19 @@ kmp_postun() {
         "$tools/weak-modules2" --remove-kmp "$package" <"$listing"
     else
         kmp_index
-        [ "$1" != 0 ] || kmp_initrd
+        needed=
+        [ "$1" != 0 ] || kmp_initrd ||
+            echo "$package: $why; it may still have the drivers, which does no harm" >&2
     fi
     rm -f "$listing"
 }
 
 kmp_posttrans() {
     kmp_by_suse posttrans "$@"
-    [ -x "$tools/weak-modules2" ] || kmp_initrd
+    [ -x "$tools/weak-modules2" ] || kmp_initrd || {
+        echo "$package: $why; mend that, then install the package once more" \
+            "(dnf reinstall, zypper install --force, rpm --reinstall)" >&2
+        return 1
+    }
 }
 

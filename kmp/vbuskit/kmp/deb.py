@@ -38,7 +38,9 @@ MAINTAINER = "vbuskit maintainers <maintainers@vbuskit.invalid>"
 # What is a kernel release and may be a part of a package's name (Debian Policy 5.6.1).
 RELEASE = re.compile(r"[0-9][0-9a-z.+-]*")
 RULES = ("61-vblk.rules", "61-vbus.rules", "81-vbus.rules")
-SHARED = re.compile(r"^# shellcheck source=.*\n\. \./shared\.sh\n", re.MULTILINE)
+SOURCED = re.compile(r"^# shellcheck source=(kmp/\S+\.sh) .*\n\. \./\S+\n", re.MULTILINE)
+# By it vbus-common tells the packages of the modules that their initrds are to be made again.
+TRIGGER = "vbus-initrd"
 
 Files = dict[str, tuple[bytes, int]]  # path in the package -> (content, mode)
 
@@ -53,6 +55,7 @@ class Package:
     fields: str
     files: Files = field(default_factory=dict)
     scripts: Mapping[str, str] = field(default_factory=dict)
+    triggers: str = ""
 
 
 def build(
@@ -108,6 +111,7 @@ def common(tree: Path, release: Release) -> Package:
         version=release.debian_version,
         files=files,
         scripts=scripts,
+        triggers=f"activate-noawait {TRIGGER}\n",
         fields=f"""\
 Recommends: initramfs-tools | dracut
 Replaces: {OLD}
@@ -127,7 +131,7 @@ def modules_of(tree: Path, release: Release, kernel: str, modules: Mapping[str, 
     Kernel-Release is our own field, so that install.sh can ask a package file which kernel it is for.
     """
     scripts = {
-        name: maintainer_script(tree / "kmp/debian", f"{MODULES}.{name}", kernel, list(modules))
+        name: maintainer_script(tree, f"{MODULES}.{name}", kernel, list(modules))
         for name in ("postinst", "prerm", "postrm")
     }
     return Package(
@@ -137,6 +141,7 @@ def modules_of(tree: Path, release: Release, kernel: str, modules: Mapping[str, 
         files=overrides(tree, MODULES, kernel)
         | {f"lib/modules/{kernel}/updates/vbus/{name}.ko": (raw, 0o644) for name, raw in modules.items()},
         scripts=scripts,
+        triggers=f"interest-noawait {TRIGGER}\n",
         fields=f"""\
 Depends: {COMMON} (>= {release.debian_version}), kmod, linux-image-{kernel} | linux-image-{kernel}-unsigned
 Replaces: {OLD}
@@ -208,6 +213,8 @@ def control_files(package: Package, release: Release, files: Files) -> Files:
         "DEBIAN/control": (control(package, release, kilobytes).encode(), 0o644),
         "DEBIAN/md5sums": (sums.encode(), 0o644),
     }
+    if package.triggers:
+        made["DEBIAN/triggers"] = (package.triggers.encode(), 0o644)
     for name, text in package.scripts.items():
         made[f"DEBIAN/{name}"] = (text.encode(), 0o755)
     return made
@@ -228,17 +235,17 @@ Priority: optional
 {package.fields}"""
 
 
-def maintainer_script(debian: Path, name: str, kernel: str, modules: list[str]) -> str:
-    """kmp/debian/NAME with shared.sh put in where it is sourced, and the @WORDS@ filled in."""
-    shared = "".join((debian / "shared.sh").read_text().splitlines(keepends=True)[4:])
-    text = SHARED.sub(lambda _: shared, (debian / name).read_text())
-    for word, value in (
-        ("@RELEASE@", kernel),
-        ("@MODULES@", " ".join(modules)),
-        ("@MODULES_REVERSED@", " ".join(reversed(modules))),
-    ):
-        text = text.replace(word, value)
-    return text
+def maintainer_script(tree: Path, name: str, kernel: str, modules: list[str]) -> str:
+    """kmp/debian/NAME, whole, and with the @WORDS@ filled in."""
+    text = (tree / "kmp/debian" / name).read_text()
+    while sourced := SOURCED.search(text):
+        text = text.replace(sourced[0], shared_shell(tree, sourced[1]))
+    return text.replace("@RELEASE@", kernel).replace("@MODULES@", " ".join(modules))
+
+
+def shared_shell(tree: Path, path: str) -> str:
+    """What a script gets in place of a line that sources `path`: all below its head."""
+    return (tree / path).read_text().partition("\n\n")[2]
 
 
 def put_files(root: Path, files: Mapping[str, tuple[bytes, int]]) -> None:

@@ -25,7 +25,7 @@ from vbuskit.base.errors import Refused
 from vbuskit.base.run import CommandFailed, Runner, not_for_want_of_room
 from vbuskit.drivers.kernel import headers_of, sources_of
 from vbuskit.kmp.changelog import Release
-from vbuskit.kmp.deb import MAINTAINER, RULES, module_for
+from vbuskit.kmp.deb import MAINTAINER, RULES, module_for, shared_shell
 from vbuskit.kmp.flavour import flavour_of
 
 ARCHITECTURE = "x86_64"
@@ -131,6 +131,7 @@ def shared(tree: Path) -> dict[str, bytes]:
 
 def spec(tree: Path, release: Release) -> str:
     text = (tree / "kmp/rpm/vbus.spec").read_text()
+    text = text.replace("@DISKS@\n", shared_shell(tree, "kmp/scripts/disks.sh"))
     log = changelog((tree / "kmp/debian/changelog").read_text())
     return text.replace("@VERSION@", release.debian_version).replace("@CHANGELOG@\n", log)
 

@@ -24,7 +24,7 @@ from vbuskit.kmp.keyring import chosen_key
 from vbuskit.kmp.signing import verify_module
 
 WRITTEN = "/srv/written"
-KEEPS = "is in use and stays loaded, so the package stays as well"
+KEEPS = "(the root file system); the next boot would not find them"
 
 
 class Swap(Scenario):

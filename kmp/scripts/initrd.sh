@@ -1,0 +1,76 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Put into scripts that make an initrd, in place of the line that sources it. They set `release`, the kernel;
+# `needed`, files that must be in its initrd; and `package`, who speaks. They tell `why` it failed.
+# shellcheck disable=SC2154,SC2034
+
+# Sets `initrd`, which the kernel boots by, whatever the distribution calls it; a kernel without one needs none.
+find_initrd() {
+    for initrd in "/boot/initrd.img-$release" "/boot/initramfs-$release.img" "/boot/initrd-$release" \
+        "/lib/modules/$release/initrd" /efi/*/"$release/initrd" /boot/*/"$release/initrd" \
+        /boot/efi/*/"$release/initrd"; do
+        [ ! -e "$initrd" ] || return 0
+    done
+    return 1
+}
+
+# A draft beside it takes its place when it is whole, right and on the disk; whatever fails before, or a power cut,
+# leaves the old one. The next run takes a draft away that was left.
+renew_initrd() {
+    draft=$initrd.vbus-new
+    echo "$package: making $initrd"
+    if are_for_the_kernel && rm -f "$draft" && make_draft && draft_has_all && put_in_place; then
+        return 0
+    fi
+    why="$why, so $initrd stays as it was"
+    rm -f "$draft"
+    return 1
+}
+
+# A module that was built for another kernel loads into none, and would be found out by the boot that needs it.
+are_for_the_kernel() {
+    for file in $needed; do
+        case $file in *.ko) ;; *) continue ;; esac
+        magic=$(modinfo -F vermagic "/lib/modules/$file")
+        case $magic in
+        "$release "*) ;;
+        *)
+            why="/lib/modules/$file is built for another kernel: ${magic:-none}"
+            return 1
+            ;;
+        esac
+    done
+}
+
+# Whichever program there is. A hostonly image of dracut has the bus only where one is, or by its name.
+make_draft() {
+    if command -v mkinitramfs >/dev/null; then
+        why="mkinitramfs failed, as it says above" lister=lsinitramfs
+        mkinitramfs -o "$draft" "$release"
+    else
+        why="dracut failed, as it says above" lister=lsinitrd
+        dracut ${needed:+--add vbus} --kver "$release" "$draft"
+    fi
+}
+
+# A program may say that all is well and have written half, or have lost what it was to take along.
+draft_has_all() {
+    command -v "$lister" >/dev/null || return 0
+    why="$lister cannot read the new one to its end"
+    listing=$("$lister" "$draft") && [ -n "$listing" ] || return 1
+    missing=
+    for file in $needed; do
+        case $listing in
+        *"/$file"*) ;;
+        *) missing="$missing ${file##*/}" ;;
+        esac
+    done
+    why="the new one has no$missing"
+    [ -z "$missing" ]
+}
+
+put_in_place() {
+    why="the new one could not be written to the disk"
+    sync "$draft" && mv -f "$draft" "$initrd" || return 1
+    sync -f "$initrd" || :
+}
