@@ -112,9 +112,9 @@ def bring() -> Callable[[str, Path], None]:
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkout as far as rpm.py reads it, with drivers that are compiled in seconds."""
+    """The checkout as far as rpm.py and dkms.py read it, with drivers that are compiled in seconds."""
     tree = tmp_path_factory.mktemp("tree")
-    for name in ("LICENSES", "kmp/debian", "kmp/rpm", "initrd/udev", "initrd/dracut"):
+    for name in ("LICENSES", "kmp/debian", "kmp/dkms", "kmp/rpm", "initrd/udev", "initrd/dracut"):
         shutil.copytree(ROOT / name, tree / name)
     shutil.copyfile(ROOT / "VERSION", tree / "VERSION")
     for name, text in DRIVERS.items():

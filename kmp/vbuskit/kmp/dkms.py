@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Build `vbus-dkms` in both formats: the drivers' sources, which dkms(8) builds for each kernel of the machine.
+"""Build `vbus-dkms` in both formats: the drivers' sources, which dkms(8) builds where they are installed.
 
 The scripts and settings are in kmp/dkms. Nothing in the packages is signed or could be: dkms signs what it
 builds, with a key of the machine's own.
@@ -27,7 +27,7 @@ PLUGIN = "usr/lib/kernel/install.d/45-vbus-dkms.install"
 
 
 def build(run: Runner, tree: Path, release: Release, into: Path) -> dict[str, Artifact]:
-    """Write `into`/vbus-dkms_VERSION_all.deb and `into`/vbus-dkms-VERSION-1.noarch.rpm; return them by format.
+    """Write vbus-dkms_VERSION_all.deb and vbus-dkms-VERSION-1.noarch.rpm to `into`; return them by format.
 
     Equal sources give equal bytes, in any folder and on any day.
     """
@@ -41,7 +41,8 @@ def shared(tree: Path, release: Release) -> Files:
     """The sources that the pipeline compiles, and what tells dkms how."""
     sources = f"usr/src/vbus-{release.version}"
     files = {
-        f"{sources}/{path}": (file.read_bytes(), 0o644) for path, file in sources_of(tree / "drivers").items()
+        f"{sources}/{path}": (file.read_bytes(), 0o644)
+        for path, file in sources_of(tree / "drivers").items()
     }
     files[f"{sources}/dkms.conf"] = (filled_in(tree, release, "dkms.conf"), 0o644)
     files[SCRIPT] = (filled_in(tree, release, "dkms-vbus"), 0o755)

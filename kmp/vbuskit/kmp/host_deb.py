@@ -16,6 +16,7 @@ from vbuskit.kmp.host import CONFIGURATION, DOCUMENTS, NAME, Files
 # Where Debian 12 has units; 13 says /usr/lib, which is the same folder there.
 UNITS = "lib/systemd/system"
 SCRIPTS = ("postinst", "prerm", "postrm")
+NEEDED = "python3 (>= 3.11), systemd | systemd-sysusers, systemd | systemd-tmpfiles"
 
 
 def build(
@@ -37,7 +38,7 @@ def package(run: Runner, tree: Path, release: Release, programs: Files) -> deb.P
         scripts={name: (debian / f"{NAME}.{name}").read_text() for name in SCRIPTS},
         configuration=CONFIGURATION,
         fields=f"""\
-Depends: {libraries(run, programs)}, python3 (>= 3.11), systemd | systemd-sysusers, systemd | systemd-tmpfiles
+Depends: {libraries(run, programs)}, {NEEDED}
 Description: host side of the vbus paravirtual bus
  The daemon that holds the descriptors of the guests' buses (vbusd), the
  sandboxed workers that move their data, the tree of files and the JSON socket
