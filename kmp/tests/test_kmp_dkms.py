@@ -17,7 +17,7 @@ from vbuskit.base.places import ROOT
 from vbuskit.base.run import Finished, Runner
 from vbuskit.drivers.kernel import sources_of
 from vbuskit.kmp import deb, dkms
-from vbuskit.kmp.changelog import current_release
+from vbuskit.kmp.changelog import Release, current_release
 from vbuskit.kmp.debfile import read_deb
 from vbuskit.kmp.rpmfile import read_rpm
 
@@ -48,7 +48,7 @@ def unpacked(package: Path, into: Path) -> dict[str, Path]:
 def test_it_has_the_sources_that_the_pipeline_compiles_and_what_tells_dkms_how(
     ours: Mapping[str, Artifact], kind: str, tmp_path: Path
 ) -> None:
-    top = f"usr/src/vbus-{RELEASE.version}/"
+    top = f"usr/src/vbus-{RELEASE.debian_version}/"
     files = unpacked(ours[kind].path, tmp_path)
     packed = {
         path.removeprefix(top): file.read_bytes() for path, file in files.items() if path.startswith(top)
@@ -171,9 +171,9 @@ def test_scripts_are_sound_shell(ours: Mapping[str, Artifact], tmp_path: Path) -
 
 ENTER = """\
 set -eu
-top=$1 lower=$2
-shift 2
-mount -t overlay overlay -o "lowerdir=$lower,upperdir=$top/upper,workdir=$top/work" "$top/root"
+top=$1
+shift
+mount -t overlay overlay -o "lowerdir=/,upperdir=$top/upper,workdir=$top/work" "$top/root"
 mount -t proc proc "$top/root/proc"
 mount --bind /dev "$top/root/dev"
 exec chroot "$top/root" "$@"
@@ -182,16 +182,18 @@ exec chroot "$top/root" "$@"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """This machine, with another's changes and its own above it; the programs are the real ones."""
+    """This machine with changes, which are kept in `folder`; its programs are the real ones."""
 
     folder: Path
-    lower: str = "/"
 
     @classmethod
-    def above(cls, folder: Path, other: Machine | None = None) -> Machine:
+    def like(cls, other: Machine | None, folder: Path) -> Machine:
+        folder.mkdir(exist_ok=True)
         for name in ("upper", "work", "root"):
-            (folder / name).mkdir(parents=True)
-        return cls(folder, f"{other.upper}:{other.lower}" if other else "/")
+            (folder / name).mkdir()
+        if other:
+            Runner()(["cp", "-aT", other.upper, folder / "upper"])
+        return cls(folder)
 
     @property
     def upper(self) -> Path:
@@ -199,9 +201,7 @@ class Machine:
 
     def run(self, script: str) -> Finished:
         namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-        return Runner().attempt(
-            [*namespaces, "sh", "-c", ENTER, "sh", self.folder, self.lower, "sh", "-c", script]
-        )
+        return Runner().attempt([*namespaces, "sh", "-c", ENTER, "sh", self.folder, "sh", "-c", script])
 
     def must(self, script: str) -> str:
         done = self.run(script)
@@ -209,8 +209,8 @@ class Machine:
         return done.out
 
     def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
-        """Seen from the next `run` on."""
-        file = self.upper / path.lstrip("/")
+        """Seen from the next `run` on; /lib is a link to a folder, and must stay one."""
+        file = self.upper / str(Path(path).parent.resolve()).lstrip("/") / Path(path).name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
         file.chmod(mode)
@@ -250,7 +250,7 @@ def bare(kernel: str, other_kernel: str, tmp_path_factory: pytest.TempPathFactor
     """Two kernels with an initrd each, the same headers for both, and stand-ins for what makes initrds."""
     if shutil.which("dkms", path="/usr/sbin") is None:
         pytest.skip("dkms: not installed")
-    machine = Machine.above(tmp_path_factory.mktemp("bare"))
+    machine = Machine.like(None, tmp_path_factory.mktemp("bare"))
     if machine.run("true").code:
         pytest.skip("overlayfs: this machine's folders cannot be copied by mounts")
     for name in (kernel, other_kernel):
@@ -266,19 +266,25 @@ def bare(kernel: str, other_kernel: str, tmp_path_factory: pytest.TempPathFactor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shelf:
-    """Of drivers that compile in seconds: vbus-common, and vbus-dkms of this version and of a newer one."""
+    """vbus-common and vbus-dkms, of this version and of a newer one; the drivers are compiled in seconds."""
 
     common: Path
     ours: Mapping[str, Artifact]
+    newer_common: Path
     newer: Mapping[str, Artifact]
 
 
 @pytest.fixture(scope="module")
 def shelf(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     run, folder = Runner(), tmp_path_factory.mktemp("shelf")
+
+    def common(release: Release) -> Path:
+        return deb.packed(run, ROOT, release, deb.common(ROOT, release), folder).path
+
     return Shelf(
-        common=deb.packed(run, ROOT, RELEASE, deb.common(ROOT, RELEASE), folder).path,
+        common=common(RELEASE),
         ours=dkms.build(run, tree, RELEASE, folder),
+        newer_common=common(NEWER),
         newer=dkms.build(run, tree, NEWER, folder),
     )
 
@@ -287,17 +293,17 @@ def shelf(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 def installed(
     bare: Machine, shelf: Shelf, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Machine, Finished]]:
-    machine = Machine.above(tmp_path_factory.mktemp("installed"), bare)
+    machine = Machine.like(bare, tmp_path_factory.mktemp("installed"))
     yield machine, machine.install(shelf.common, shelf.ours["deb"].path)
 
 
 @pytest.fixture
 def machine(installed: tuple[Machine, Finished], tmp_path: Path) -> Machine:
     """With the package installed, and built for both kernels."""
-    return Machine.above(tmp_path / "machine", installed[0])
+    return Machine.like(installed[0], tmp_path / "machine")
 
 
-VERSION = RELEASE.version
+VERSION = RELEASE.debian_version
 
 
 @needs_root
@@ -317,13 +323,13 @@ def test_dpkg_installs_it_and_each_kernel_gets_signed_modules_and_an_initrd(
 def test_the_real_drivers_are_built_for_a_kernel_that_does_not_run(
     bare: Machine, ours: Mapping[str, Artifact], shelf: Shelf, kernel: str, other_kernel: str, tmp_path: Path
 ) -> None:
-    machine = Machine.above(tmp_path / "machine", bare)
+    machine = Machine.like(bare, tmp_path / "machine")
     machine.broken(other_kernel)
     done = machine.install(shelf.common, ours["deb"].path)
     assert done.code == 0, done.err
     for name in NAMES:
         file = f"/lib/modules/{kernel}/updates/dkms/{name}.ko"
-        assert machine.must(f"modinfo -F version {file}") == f"{VERSION}\n"
+        assert machine.must(f"modinfo -F version {file}") == f"{RELEASE.version}\n"
         assert machine.must(f"modinfo -F vermagic {file}").startswith(f"{kernel} ")
     assert machine.status() == {f"vbus/{VERSION}, {kernel}: installed"}
     wanted = f"vbus-dkms: {other_kernel}: no drivers of version {VERSION}: bus.c:7:1: error: no such type; "
@@ -369,7 +375,7 @@ def test_a_kernel_whose_headers_come_later_gets_modules_and_another_initrd(
     assert sorted(machine.modules(other_kernel)) == sorted(NAMES)
     assert machine.initrds() == [f"update-initramfs -u -k {other_kernel}"]
     machine.must(f"{run_parts}/header_postinst.d")
-    assert machine.initrds() == []
+    assert machine.initrds() == []  # there was nothing to do
 
 
 @needs_root
@@ -393,7 +399,7 @@ def test_a_new_version_replaces_the_old_one_where_it_builds_and_nowhere_else(
     old = machine.modules(other_kernel)
     machine.initrds()
     machine.broken(other_kernel)
-    done = machine.install(shelf.newer["deb"].path)
+    done = machine.install(shelf.newer_common, shelf.newer["deb"].path)
     assert done.code == 0, done.err
     assert f"vbus-dkms: {other_kernel}: no drivers of version 9.0: bus.c:7:1: error: " in done.err
     assert machine.status() == {
@@ -401,11 +407,25 @@ def test_a_new_version_replaces_the_old_one_where_it_builds_and_nowhere_else(
         f"vbus/{VERSION}, {other_kernel}: installed",
     }
     assert machine.modules(other_kernel) == old
-    assert machine.initrds() == [f"update-initramfs -u -k {kernel}"]
+    assert f"update-initramfs -u -k {kernel}" in machine.initrds()
     assert machine.run(f"dkms autoinstall -k {kernel}").code == 0
     machine.must("dpkg --purge vbus-dkms")
     assert machine.modules(other_kernel) == machine.modules(kernel) == {}
     assert machine.must("find /var/lib/dkms/vbus /usr/src/vbus-* 2>/dev/null || :") == ""
+
+
+@needs_root
+def test_the_same_version_once_more_builds_nothing_and_dkms_has_the_packages_sources_again(
+    machine: Machine, shelf: Shelf, kernel: str
+) -> None:
+    before = machine.modules(kernel)
+    machine.must(f"touch /lib/modules/{kernel}/updates/dkms/mark")
+    done = machine.install(shelf.ours["deb"].path)
+    assert (done.code, done.err) == (0, "")
+    machine.must(f"test -e /lib/modules/{kernel}/updates/dkms/mark")
+    assert machine.modules(kernel) == before
+    source = machine.must(f"readlink /var/lib/dkms/vbus/{VERSION}/source")
+    assert source == f"/usr/src/vbus-{VERSION}\n"
 
 
 @needs_root
@@ -444,7 +464,7 @@ def test_modules_of_their_own_package_come_before_those_of_dkms_in_whatever_orde
 def test_as_rpm_it_is_built_kept_where_the_next_version_does_not_build_and_removed(
     bare: Machine, shelf: Shelf, kernel: str, other_kernel: str, tmp_path: Path
 ) -> None:
-    machine = Machine.above(tmp_path / "machine", bare)
+    machine = Machine.like(bare, tmp_path / "machine")
     assert machine.install(shelf.ours["rpm"].path).code == 0
     assert machine.status() == {f"vbus/{VERSION}, {name}: installed" for name in (kernel, other_kernel)}
     machine.initrds()

@@ -39,18 +39,20 @@ def build(run: Runner, tree: Path, release: Release, into: Path) -> dict[str, Ar
 
 def shared(tree: Path, release: Release) -> Files:
     """The sources that the pipeline compiles, and what tells dkms how."""
-    sources = f"usr/src/vbus-{release.version}"
+    sources = f"usr/src/vbus-{release.debian_version}"
     files = {
         f"{sources}/{path}": (file.read_bytes(), 0o644)
         for path, file in sources_of(tree / "drivers").items()
     }
-    files[f"{sources}/dkms.conf"] = (filled_in(tree, release, "dkms.conf"), 0o644)
-    files[SCRIPT] = (filled_in(tree, release, "dkms-vbus"), 0o755)
+    files[f"{sources}/dkms.conf"] = (filled_in(tree, release, "kmp/dkms/dkms.conf"), 0o644)
+    files[SCRIPT] = (filled_in(tree, release, "kmp/dkms/dkms-vbus"), 0o755)
     return files
 
 
 def filled_in(tree: Path, release: Release, name: str) -> bytes:
-    return (tree / "kmp/dkms" / name).read_bytes().replace(b"@VERSION@", release.version.encode())
+    """dkms, too, knows a version as Debian and rpm spell it; modules say theirs as vbuskit does."""
+    text = (tree / name).read_text()
+    return text.replace("@VERSION@", release.debian_version).replace("@RELEASE@", release.version).encode()
 
 
 def package(tree: Path, release: Release) -> deb.Package:
@@ -63,7 +65,8 @@ def package(tree: Path, release: Release) -> deb.Package:
         version=release.debian_version,
         files=files,
         scripts={
-            name: (tree / "kmp/debian" / f"{NAME}.{name}").read_text() for name in ("postinst", "prerm")
+            name: filled_in(tree, release, f"kmp/debian/{NAME}.{name}").decode()
+            for name in ("postinst", "prerm")
         },
         configuration=sorted(HOOKS),
         fields=f"""\
