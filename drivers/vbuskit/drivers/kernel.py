@@ -150,7 +150,7 @@ def sources_of(drivers: Path) -> dict[Path, Path]:
         top = drivers / name
         files = [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.suffix in KINDS)
         found |= {file.relative_to(drivers): file for file in files}
-    return found
+    return {name: file for name, file in found.items() if "tests" not in name.parts}
 
 
 def copy(sources: dict[Path, Path], folder: Path) -> None:

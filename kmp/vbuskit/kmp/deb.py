@@ -20,7 +20,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,12 +47,17 @@ Files = dict[str, tuple[bytes, int]]  # path in the package -> (content, mode)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """What goes into one .deb; `fields` are those of its control file that are its own."""
+    """What goes into one .deb; `fields` are those of its control file that are its own.
+
+    configuration: which of `files` an administrator may change (deb-conffiles(5))
+    """
 
     name: str
     version: str
     architecture: str = "all"
+    section: str = "kernel"
     fields: str
+    configuration: Sequence[str] = ()
     files: Files = field(default_factory=dict)
     scripts: Mapping[str, str] = field(default_factory=dict)
     triggers: str = ""
@@ -207,7 +212,11 @@ def packed(run: Runner, tree: Path, release: Release, package: Package, into: Pa
 
 
 def control_files(package: Package, release: Release, files: Files) -> Files:
-    sums = "".join(f"{md5(raw)}  {path}\n" for path, (raw, _) in sorted(files.items()))
+    sums = "".join(
+        f"{md5(raw)}  {path}\n"
+        for path, (raw, _) in sorted(files.items())
+        if path not in package.configuration
+    )
     kilobytes = sum(-(-len(raw) // 1024) for raw, _ in files.values())
     made = {
         "DEBIAN/control": (control(package, release, kilobytes).encode(), 0o644),
@@ -215,6 +224,9 @@ def control_files(package: Package, release: Release, files: Files) -> Files:
     }
     if package.triggers:
         made["DEBIAN/triggers"] = (package.triggers.encode(), 0o644)
+    if package.configuration:
+        listed = "".join(f"/{path}\n" for path in package.configuration)
+        made["DEBIAN/conffiles"] = (listed.encode(), 0o644)
     for name, text in package.scripts.items():
         made[f"DEBIAN/{name}"] = (text.encode(), 0o755)
     return made
@@ -230,7 +242,7 @@ Version: {package.version}
 Architecture: {package.architecture}
 Maintainer: {MAINTAINER}
 Installed-Size: {kilobytes}
-Section: kernel
+Section: {package.section}
 Priority: optional
 {package.fields}"""
 

@@ -28,6 +28,8 @@ from vbuskit.kmp.changelog import Release
 from vbuskit.kmp.deb import MAINTAINER, RULES, module_for, shared_shell
 from vbuskit.kmp.flavour import flavour_of
 
+NAME = "vbus"
+BESIDE = ("vbus.preamble", "vbus.files")
 ARCHITECTURE = "x86_64"
 LICENCES = ("MIT.txt", "GPL-2.0-only.txt")
 DRACUT = "dracut/90vbus/module-setup.sh"
@@ -36,7 +38,7 @@ ENTRY = re.compile(
     r"^\S+ \((?P<version>[^)]+)\).*?$(?P<text>.*?)^ -- .+?>  (?P<date>.+?)$", re.DOTALL | re.MULTILINE
 )
 # Who built it, when, and with how many threads is what makes two builds differ.
-DEFINES = {
+DEFINES: dict[str, str | Path] = {
     "_buildhost": "vbuskit",
     "use_source_date_epoch_as_buildtime": "1",
     "clamp_mtime_to_source_date_epoch": "1",
@@ -65,11 +67,12 @@ def build(
     flavour = flavour_of(kernel)
     contents = {name: module_of(kernel, name, module) for name, module in modules.items()}
     files = {f"modules/{flavour}/{name}.ko": raw for name, raw in contents.items()}
-    with build_folder(tree, release, files) as top:
+    with build_folder(tree, release, NAME, shared(tree) | files, BESIDE) as top:
         generated = top / "kernels" / flavour / "include/generated"
         generated.mkdir(parents=True)
         (generated / "utsrelease.h").write_text(f'#define UTS_RELEASE "{kernel}"\n')
-        return rpmbuild(run, tree, release, top, ["-bb", "--with", "prebuilt"], into)
+        words = ["-bb", "--with", "prebuilt", *macros(tree, top)]
+        return rpmbuild(run, release, top, words, into)
 
 
 def build_from_source(
@@ -82,14 +85,23 @@ def build_from_source(
     flavour = flavour_of(kernel)
     headers = headers_of(kernel)
     files = {f"drivers/{path}": file.read_bytes() for path, file in sources_of(tree / "drivers").items()}
-    with build_folder(tree, release, files) as top:
+    with build_folder(tree, release, NAME, shared(tree) | files, BESIDE) as top:
         (top / "kernels").mkdir()
         (top / "kernels" / flavour).symlink_to(headers)
-        words = ["-ba", *defined("_enable_debug_packages", "1")]
+        words = ["-ba", *macros(tree, top), *defined("_enable_debug_packages", "1")]
         if signing:
             words += defined("module_signing_key", signing.key.resolve())
             words += defined("module_signing_certificate", signing.certificate.resolve())
-        return rpmbuild(run, tree, release, top, words, into)
+        return rpmbuild(run, release, top, words, into)
+
+
+def macros(tree: Path, top: Path) -> list[str]:
+    """The words for rpmbuild that stand in for the macro packages of SUSE and RHEL."""
+    ours = (tree / "kmp/rpm/macros").resolve()
+    words = ["--load", str(ours / "macros.kmp"), "--load", str(ours / "kmp.attr")]
+    for name, value in {"_fileattrsdir": ours, "kmp_macros": ours, "kmp_kernels": top / "kernels"}.items():
+        words += defined(name, value)
+    return words
 
 
 def module_of(kernel: str, name: str, module: Artifact) -> bytes:
@@ -105,17 +117,19 @@ def module_of(kernel: str, name: str, module: Artifact) -> bytes:
 
 
 @contextmanager
-def build_folder(tree: Path, release: Release, files: Mapping[str, bytes]) -> Iterator[Path]:
-    """A %_topdir with the spec and its sources; `files` are the drivers, as sources or as modules."""
+def build_folder(
+    tree: Path, release: Release, name: str, contents: Mapping[str, bytes], beside: Sequence[str] = ()
+) -> Iterator[Path]:
+    """A %_topdir with kmp/rpm/NAME.spec, what lies `beside` it there, and a tar with `contents`."""
     with tempfile.TemporaryDirectory(prefix="vbuskit-rpm.") as folder:
         top, rpm = Path(folder), tree / "kmp/rpm"
         sources = top / "SOURCES"
         sources.mkdir()
-        for name in ("vbus.preamble", "vbus.files"):
-            shutil.copyfile(rpm / name, sources / name)
-        (sources / "vbus.spec").write_text(spec(tree, release))
-        tar = sources / f"vbus-{release.debian_version}.tar.xz"
-        tar.write_bytes(packed(f"vbus-{release.debian_version}", {**shared(tree), **files}, release.epoch))
+        for other in beside:
+            shutil.copyfile(rpm / other, sources / other)
+        (sources / f"{name}.spec").write_text(spec(tree, release, name))
+        inner = f"{name}-{release.debian_version}"
+        (sources / f"{inner}.tar.xz").write_bytes(packed(inner, contents, release.epoch))
         yield top
 
 
@@ -129,8 +143,8 @@ def shared(tree: Path) -> dict[str, bytes]:
     }
 
 
-def spec(tree: Path, release: Release) -> str:
-    text = (tree / "kmp/rpm/vbus.spec").read_text()
+def spec(tree: Path, release: Release, name: str) -> str:
+    text = (tree / f"kmp/rpm/{name}.spec").read_text()
     text = text.replace("@DISKS@\n", shared_shell(tree, "kmp/scripts/disks.sh"))
     log = changelog((tree / "kmp/debian/changelog").read_text())
     return text.replace("@VERSION@", release.debian_version).replace("@CHANGELOG@\n", log)
@@ -159,38 +173,34 @@ def packed(top: str, files: Mapping[str, bytes], epoch: int) -> bytes:
 
 
 def rpmbuild(
-    run: Runner, tree: Path, release: Release, top: Path, words: Sequence[str], into: Path
+    run: Runner, release: Release, top: Path, words: Sequence[str], into: Path
 ) -> dict[str, Artifact]:
-    """Run rpmbuild in `top` and move what it wrote to `into`; package name -> file."""
-    macros = (tree / "kmp/rpm/macros").resolve()
-    ours: dict[str, str | Path] = {
-        **DEFINES,
-        "_topdir": top,
-        "_tmppath": top / "tmp",
-        "_dbpath": top / "db",
-        "_fileattrsdir": macros,
-        "kmp_macros": macros,
-        "kmp_kernels": top / "kernels",
-    }
+    """Run rpmbuild on the spec in `top` and move what it wrote to `into`; package name -> file."""
     command = ["rpmbuild", *words, "--nodeps"]
-    command += ["--load", str(macros / "macros.kmp"), "--load", str(macros / "kmp.attr")]
-    for name, value in ours.items():
+    folders = {"_topdir": top, "_tmppath": top / "tmp", "_dbpath": top / "db"}
+    for name, value in (DEFINES | folders).items():
         command += defined(name, value)
+    command += map(str, (top / "SOURCES").glob("*.spec"))
     times = {"SOURCE_DATE_EPOCH": str(release.epoch), "TZ": "UTC"}
-    command.append(str(top / "SOURCES/vbus.spec"))
     done = run.attempt(command, cwd=top, env={**times, "HOME": str(top)})
     if done.code:
         not_for_want_of_room("rpmbuild", done)
         # "Bad exit status" comes last and says nothing; what went wrong was said before it.
         said = [line for line in done.err.splitlines() if re.search(r"error: (?!Bad exit)", line)]
         raise CommandFailed(command, done.code, said[0] if said else done.err or done.out)
-    results = {}
-    for file in sorted([*top.glob("RPMS/*/*.rpm"), *top.glob("SRPMS/*.rpm")]):
-        with written(into / file.name) as draft:
-            shutil.copyfile(file, draft)
-        name = re.sub(r"-[^-]+-[^-]+$", "", file.stem)
-        results[name + (".src" if file.name.endswith(".src.rpm") else "")] = Artifact.of(into / file.name)
-    return results
+    made = sorted([*top.glob("RPMS/*/*.rpm"), *top.glob("SRPMS/*.rpm")])
+    return {package_of(file): moved(file, into) for file in made}
+
+
+def package_of(file: Path) -> str:
+    """NAME of NAME-VERSION-RELEASE.ARCHITECTURE.rpm, and .src after a source package's."""
+    return file.name.rsplit("-", 2)[0] + (".src" if file.name.endswith(".src.rpm") else "")
+
+
+def moved(file: Path, into: Path) -> Artifact:
+    with written(into / file.name) as draft:
+        shutil.copyfile(file, draft)
+    return Artifact.of(into / file.name)
 
 
 def defined(name: str, value: str | Path) -> list[str]:

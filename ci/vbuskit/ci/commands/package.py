@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`vbuskit package`: the signed modules as Debian packages, or as a kernel module package (RPM).
 
+`vbuskit package --format dkms`: their sources, for dkms to build, in both formats.
 `vbuskit package host`: the host's programs in either format.
 """
 
@@ -10,12 +11,14 @@ import argparse
 from collections.abc import Callable, Iterable
 
 from vbuskit.base.artifact import Artifact
-from vbuskit.base.errors import Exit
+from vbuskit.base.errors import Exit, UsageError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.ci import hostpackage
 from vbuskit.ci.commands import factory
 from vbuskit.ci.pipeline import Factory
+from vbuskit.kmp import dkms
+from vbuskit.kmp.changelog import current_release
 
 FORMATS: dict[str, Callable[[Factory], Iterable[Artifact]]] = {
     "deb": lambda factory: factory.packages().values(),
@@ -31,15 +34,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="modules",
         help="the guest's modules (default), or the host's programs: no kernel and no key then",
     )
-    parser.add_argument("--format", choices=[*FORMATS], default="deb", help="default: deb")
+    parser.add_argument(
+        "--format",
+        choices=[*FORMATS, "dkms"],
+        default="deb",
+        help="default: deb; dkms: the modules' sources, as .deb and as RPM: no kernel and no key then",
+    )
     factory.arguments(parser)
 
 
 def main(options: argparse.Namespace) -> Exit:
-    if options.what == "host":
-        places = Places.from_environment(options.out)
-        print(hostpackage.packed(Runner(places.work() / "factory.log"), places, options.format).path)
-        return Exit.OK
-    for package in FORMATS[options.format](factory.chosen_factory(options)):
+    for package in made(options):
         print(package.path)
     return Exit.OK
+
+
+def made(options: argparse.Namespace) -> Iterable[Artifact]:
+    if options.what == "modules" and options.format in FORMATS:
+        return FORMATS[options.format](factory.chosen_factory(options))
+    places = Places.from_environment(options.out)
+    run = Runner(places.work() / "factory.log")
+    if options.what == "modules":
+        return dkms.build(run, places.tree, current_release(places.tree), places.out).values()
+    if options.format not in hostpackage.FORMATS:
+        known = " or ".join(hostpackage.FORMATS)
+        raise UsageError(f"package host: there is no {options.format} of programs", hint=f"--format {known}")
+    return [hostpackage.packed(run, places, options.format)]
