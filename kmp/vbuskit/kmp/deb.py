@@ -20,7 +20,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +51,9 @@ class Package:
     version: str
     architecture: str = "all"
     fields: str
+    section: str = "kernel"
     files: Files = field(default_factory=dict)
+    conffiles: Sequence[str] = ()
     scripts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -202,12 +204,16 @@ def packed(run: Runner, tree: Path, release: Release, package: Package, into: Pa
 
 
 def control_files(package: Package, release: Release, files: Files) -> Files:
-    sums = "".join(f"{md5(raw)}  {path}\n" for path, (raw, _) in sorted(files.items()))
+    own = {path: raw for path, (raw, _) in sorted(files.items()) if path not in package.conffiles}
+    sums = "".join(f"{md5(raw)}  {path}\n" for path, raw in own.items())
     kilobytes = sum(-(-len(raw) // 1024) for raw, _ in files.values())
     made = {
         "DEBIAN/control": (control(package, release, kilobytes).encode(), 0o644),
         "DEBIAN/md5sums": (sums.encode(), 0o644),
     }
+    if package.conffiles:
+        listed = "".join(f"/{path}\n" for path in package.conffiles)
+        made["DEBIAN/conffiles"] = (listed.encode(), 0o644)
     for name, text in package.scripts.items():
         made[f"DEBIAN/{name}"] = (text.encode(), 0o755)
     return made
@@ -216,6 +222,7 @@ def control_files(package: Package, release: Release, files: Files) -> Files:
 def control(package: Package, release: Release, kilobytes: int) -> str:
     same = package.version == release.debian_version
     source = "vbuskit" if same else f"vbuskit ({release.debian_version})"
+    own, name, description = package.fields.partition("Description:")
     return f"""\
 Package: {package.name}
 Source: {source}
@@ -223,9 +230,9 @@ Version: {package.version}
 Architecture: {package.architecture}
 Maintainer: {MAINTAINER}
 Installed-Size: {kilobytes}
-Section: kernel
+{own}Section: {package.section}
 Priority: optional
-{package.fields}"""
+{name}{description}"""
 
 
 def maintainer_script(debian: Path, name: str, kernel: str, modules: list[str]) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cryptography import x509
@@ -11,18 +10,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
 
 from vbuskit.base.errors import Refused
+from vbuskit.base.run import PASSPHRASE
 from vbuskit.kmp.keys import Key, load_certificate, parse_certificate, read_secret
 
-PASSPHRASE = "VBUSKIT_KEY_PASSPHRASE"
 BEGIN = b"-----BEGIN "
 
 
-def passphrase(file: Path | None) -> bytes | None:
-    """The first line of `file`, else what VBUSKIT_KEY_PASSPHRASE says; None where there is neither.
-
-    The variable is gone afterwards: compilers and packers, which inherit the rest, do not see it.
-    """
-    variable = os.environ.pop(PASSPHRASE, "").encode()
+def passphrase(file: Path | None, variable: bytes | None = None) -> bytes | None:
+    """The first line of `file`, else what VBUSKIT_KEY_PASSPHRASE said; None where there is neither."""
     if file is None:
         return variable or None
     line = read_secret(file).partition(b"\n")[0].removesuffix(b"\r")

@@ -7,10 +7,9 @@ import argparse
 from pathlib import Path
 
 from vbuskit.base.places import Places
-from vbuskit.base.run import Runner
+from vbuskit.base.run import PASSPHRASE, Runner
 from vbuskit.ci.pipeline import Factory
 from vbuskit.drivers.kernel import modules, newest_release
-from vbuskit.kmp.keyfiles import PASSPHRASE
 from vbuskit.kmp.keyring import Choice, chosen_key
 
 
@@ -48,6 +47,7 @@ def choice(options: argparse.Namespace) -> Choice:
         certificate=options.certificate,
         passphrase=options.passphrase_file,
         detached=options.detached,
+        variable=options.secret,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from vbuskit.base.errors import Exit, Refused
+from vbuskit.base.errors import Exit, Refused, printable
 from vbuskit.ci.commands.verify import trust_argument
 from vbuskit.initrd import check, inspect, kmod
 from vbuskit.initrd.image import read_image
@@ -57,9 +57,8 @@ def check_image(options: argparse.Namespace) -> Exit:
 
 
 def tell(lines: Iterable[str]) -> Exit:
-    """Names in an image may be anything: no line breaks, no terminal sequences."""
     for line in lines:
-        print("".join(c if c.isprintable() else "?" for c in line))
+        print(printable(line))
     return Exit.OK
 
 
