@@ -7,14 +7,14 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from vbuskit.base.errors import Blocked, Refused, UsageError
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[FileIO]:
     """For reading; anything that is not a regular file is refused before it can block."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -33,7 +33,7 @@ def content(path: Path, most: int) -> bytes:
         return bounded(file, path, most)
 
 
-def bounded(file: BinaryIO, path: Path, most: int) -> bytes:
+def bounded(file: FileIO, path: Path, most: int) -> bytes:
     """All that is left of `file`, whatever its size is said to be; `path` is for the errors."""
     parts, size = [], 0
     try:

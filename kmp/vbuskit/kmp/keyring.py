@@ -12,7 +12,7 @@ from vbuskit.base.errors import Blocked, UsageError
 from vbuskit.base.places import Places
 from vbuskit.kmp import keyfiles
 from vbuskit.kmp.detached import detached_key
-from vbuskit.kmp.keys import Key, check_dates, check_private, load_certificate, new_key, store
+from vbuskit.kmp.keys import Key, check_dates, check_folder, load_certificate, new_key, store
 from vbuskit.kmp.tokenuri import SCHEME, TokenUri
 
 
@@ -71,7 +71,8 @@ def state_key(places: Places) -> Key:
     folder = places.state / "keys"
     if not folder.is_dir():
         store(new_key(), folder)
-    check_private(folder)
+    check_folder(places.state, 0o022)
+    check_folder(folder, 0o077)
     return keyfiles.load_key(folder / "module.key", folder / "module.pem", None)
 
 
