@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from vbuskit.base.errors import Blocked, Exit, Refused, UsageError, VbuskitError
+from vbuskit.base.errors import LONGEST, Blocked, Exit, Refused, UsageError, VbuskitError, printable
 from vbuskit.base.places import ROOT
 
 
@@ -19,3 +19,14 @@ def test_the_documented_exit_codes_are_those_of_the_source() -> None:
     text = (ROOT / "docs/exit-codes.md").read_text()
     documented = re.findall(r"^\| (\d+) \| ([A-Z]+) \|", text, re.MULTILINE)
     assert documented == [(str(code.value), code.name) for code in Exit]
+
+
+@pytest.mark.parametrize(
+    "bad", ["\x1b", "\n", "\r", "\t", "\0", "\x7f", "\x9b", "\u202e", "\u2028", "\udcff"]
+)
+def test_what_strangers_wrote_is_shown_without_what_a_terminal_obeys(bad: str) -> None:
+    assert printable(f"a{bad}b é") == "a?b é"
+
+
+def test_what_strangers_wrote_is_cut_where_nobody_reads_on() -> None:
+    assert printable("x" * (LONGEST + 1)) == "x" * LONGEST + "..."

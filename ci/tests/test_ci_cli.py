@@ -156,7 +156,7 @@ from vbuskit.ci import cli
 # Who runs the tests under nohup, or behind a shell's &, passes on what it ignores.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
-def dispatch(words):
+def dispatch(words, secret):
     try:
         pathlib.Path({str(ready)!r}).touch()
         time.sleep(60)

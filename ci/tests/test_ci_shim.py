@@ -89,6 +89,16 @@ def checkout(tmp_path: Path) -> Checkout:
     return made
 
 
+def test_a_secret_reaches_the_command_and_nothing_that_the_set_up_starts(checkout: Checkout) -> None:
+    spy = 'echo "$0 ${VBUSKIT_KEY_PASSPHRASE-}" >>"$FAKES/seen"'
+    for name, body in FAKES.items():
+        checkout.set(name, f"#!/bin/sh\n{spy}\n{body}\n")
+    done = checkout.run("run", VBUSKIT_KEY_PASSPHRASE="two  words", secret="exported")
+    *before, last = (checkout.fakes / "seen").read_text().splitlines()
+    assert done.code == 0 and last == f"{checkout.tree}/.venv/bin/python two  words"
+    assert len(before) > 5 and [line for line in before if not line.endswith(" ")] == []
+
+
 def test_without_root_the_one_command_is_printed(checkout: Checkout) -> None:
     checkout.set("uid", "1000\n")
     done = checkout.run("run")

@@ -16,11 +16,10 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import Exit
-from vbuskit.base.run import Runner
+from vbuskit.base.run import PASSPHRASE, Runner
 from vbuskit.ci import cli
 from vbuskit.ci.commands import factory
 from vbuskit.kmp.compressed import FORMS
-from vbuskit.kmp.keyfiles import PASSPHRASE
 from vbuskit.kmp.keys import Key, store
 from vbuskit.kmp.signing import sign_module, signed_artifact
 
@@ -94,6 +93,14 @@ def test_no_command_takes_a_secret_on_its_command_line(desk: Desk) -> None:
     assert code == Exit.USAGE and "pin-value would show the PIN" in said[0]
     for command in ("sign", "package", "iso"):
         assert "--passphrase " not in " ".join(desk.said(command, "--help")[1])
+
+
+def test_a_strangers_certificate_reaches_no_terminal_as_it_is(
+    desk: Desk, certified: Callable[..., Key]
+) -> None:
+    file = desk.file("c.der", certified(name="\x1b[2Jevil\nname").certificate_der)
+    code, said, _ = desk.said("mok", "--certificate", file, "--out", desk.folder)
+    assert code == Exit.OK and "CN=?[2Jevil?name" in said[0] and "\x1b" not in "".join(said)
 
 
 def test_a_token_is_found_through_p11_kit(desk: Desk, key: Key, trust: Path) -> None:

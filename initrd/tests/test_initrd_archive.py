@@ -22,9 +22,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vbuskit.base import unpack
 from vbuskit.base.errors import Blocked, Refused, UsageError
 from vbuskit.base.run import Runner
-from vbuskit.initrd import archive, sample, unpack
+from vbuskit.initrd import archive, sample
 from vbuskit.initrd.archive import Archive, Entry, Segment
 from vbuskit.initrd.image import read_image
 from vbuskit.initrd.rootfs import Rootfs

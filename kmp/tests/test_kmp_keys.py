@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from vbuskit.base.errors import Blocked, Refused, UsageError
 from vbuskit.base.places import Places
-from vbuskit.base.run import Runner
-from vbuskit.kmp.keyfiles import PASSPHRASE
+from vbuskit.base.run import PASSPHRASE, Runner
 from vbuskit.kmp.keyring import Choice, chosen_key, state_certificate, state_key
 from vbuskit.kmp.keys import MODULE_SIGNING, Key, store
 
@@ -111,18 +111,16 @@ def test_a_missing_key_is_named(places_in: PlacesIn, pair: tuple[Path, Path], tm
 
 
 def test_a_passphrase_is_asked_for_checked_and_used(
-    places_in: PlacesIn, pair: tuple[Path, Path], key: Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    places_in: PlacesIn, pair: tuple[Path, Path], key: Key, tmp_path: Path
 ) -> None:
     pair[0].write_bytes(private_pem(key, b"right"))
-    monkeypatch.delenv(PASSPHRASE, raising=False)
     with pytest.raises(Refused) as unset:
         chosen_key(places_in(tmp_path), choice(*pair))
     assert unset.value.hint == f"give --passphrase-file FILE, or set {PASSPHRASE}"
-    monkeypatch.setenv(PASSPHRASE, "wrong")
     with pytest.raises(Refused, match="wrong pass phrase"):
-        chosen_key(places_in(tmp_path), choice(*pair))
-    monkeypatch.setenv(PASSPHRASE, "right")
-    assert chosen_key(places_in(tmp_path), choice(*pair)).certificate == key.certificate
+        chosen_key(places_in(tmp_path), replace(choice(*pair), variable=b"wrong"))
+    right = replace(choice(*pair), variable=b"right")
+    assert chosen_key(places_in(tmp_path), right).certificate == key.certificate
 
 
 @pytest.mark.parametrize(

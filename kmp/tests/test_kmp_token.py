@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pkcs11
 import pytest
 from cryptography.hazmat.primitives import serialization
 
@@ -16,8 +17,6 @@ from vbuskit.base.run import Runner
 from vbuskit.kmp.keyring import Choice, chosen_key
 from vbuskit.kmp.keys import Key
 from vbuskit.kmp.signing import sign_module
-
-pkcs11 = pytest.importorskip("pkcs11")
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 ELF = b"\x7fELF" + bytes(range(256)) * 300
@@ -35,9 +34,12 @@ class Rig:
     def uri(self, path: str = GOOD) -> str:
         return f"pkcs11:{path}?module-path={MODULE}&pin-source=file:{self.pin}"
 
-    def key(self, path: str = GOOD, **choice: Path) -> Key:
+    def key(
+        self, path: str = GOOD, *, certificate: Path | None = None, passphrase: Path | None = None
+    ) -> Key:
         places = Places(tree=self.folder, out=self.folder, cache=self.folder, state=self.folder)
-        return chosen_key(places, Choice(key=self.uri(path), **choice))
+        choice = Choice(key=self.uri(path), certificate=certificate, passphrase=passphrase)
+        return chosen_key(places, choice)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def pkcs8(key: Key) -> bytes:
     )
 
 
-def certificate(key: Key, number: bytes) -> dict[object, object]:
+def certificate(key: Key, number: bytes) -> dict[pkcs11.Attribute, object]:
     return {
         pkcs11.Attribute.CLASS: pkcs11.ObjectClass.CERTIFICATE,
         pkcs11.Attribute.CERTIFICATE_TYPE: pkcs11.CertificateType.X_509,
@@ -140,8 +142,7 @@ def test_a_wrong_pin_is_refused_and_shown_to_nobody(rig: Rig, tmp_path: Path) ->
     assert "161803" not in f"{said.value} {said.value.hint} {said.value.__cause__!r}"
 
 
-def test_no_pin_at_all_is_said(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VBUSKIT_KEY_PASSPHRASE", raising=False)
+def test_no_pin_at_all_is_said(rig: Rig) -> None:
     places = Places(tree=rig.folder, out=rig.folder, cache=rig.folder, state=rig.folder)
     with pytest.raises(Refused, match="the token wants a PIN"):
         chosen_key(places, Choice(key=f"pkcs11:{GOOD}?module-path={MODULE}"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+LONGEST = 10_000  # characters of a line that is shown
+
 
 class Exit(IntEnum):
     """Exit codes of every vbuskit command; docs/exit-codes.md is their reference."""
@@ -17,6 +19,12 @@ class Exit(IntEnum):
     SKIPPED = 77  # nothing failed and nothing was tried: what it needs is not here
     INTERRUPTED = 130  # Ctrl-C, SIGTERM or SIGHUP; what was started is ended
     UNREAD = 141  # whoever read the output went away, as in `vbuskit run | head`
+
+
+def printable(text: str, instead: str = "?") -> str:
+    """What guests, packages and programs say, fit for a terminal: one line, no sequences, not endless."""
+    shown = "".join(c if c.isprintable() else instead for c in text[:LONGEST])
+    return shown if len(text) <= LONGEST else f"{shown}..."
 
 
 class VbuskitError(Exception):

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from types import FrameType
 
 from vbuskit.base.artifact import NO_SPACE
-from vbuskit.base.errors import Blocked, Exit, UsageError, VbuskitError
+from vbuskit.base.errors import Blocked, Exit, UsageError, VbuskitError, printable
+from vbuskit.base.run import PASSPHRASE
 
 # Subcommand -> what `--help` says of it. Its module is vbuskit.ci.commands.<name>, imported only when
 # chosen; it has `arguments(parser)` and `main(options) -> Exit`.
@@ -43,15 +44,16 @@ def start() -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    code = guarded(sys.argv[1:] if words is None else list(words))
+    secret = os.environb.pop(PASSPHRASE.encode(), None)  # before anything is started that could inherit it
+    code = guarded(sys.argv[1:] if words is None else list(words), secret)
     settle_output()
     return code
 
 
-def guarded(words: Sequence[str]) -> int:
+def guarded(words: Sequence[str], secret: bytes | None) -> int:
     """The exit code of `words`; whatever could be expected to go wrong is told here."""
     try:
-        code = dispatch(words)
+        code = dispatch(words, secret)
         sys.stdout.flush()
         return code
     except SystemExit as done:  # argparse has said what it had to say
@@ -73,7 +75,7 @@ def guarded(words: Sequence[str]) -> int:
         raise
 
 
-def dispatch(words: Sequence[str]) -> int:
+def dispatch(words: Sequence[str], secret: bytes | None) -> int:
     name = next((word for word in words if not word.startswith("-")), None)
     parser = top_parser()
     if name is None:
@@ -87,7 +89,9 @@ def dispatch(words: Sequence[str]) -> int:
     module.arguments(chosen)
     before = words.index(name)
     parser.parse_args(words[: before + 1])
-    return int(module.main(chosen.parse_args(words[before + 1 :])))
+    options = chosen.parse_args(words[before + 1 :])
+    options.secret = secret
+    return int(module.main(options))
 
 
 def top_parser() -> argparse.ArgumentParser:
@@ -110,8 +114,7 @@ def tell(error: VbuskitError) -> int:
 
 
 def one_line(text: str) -> str:
-    """Error texts quote other programs and guests: no line breaks, no terminal sequences."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+    return printable(text, " ").strip()
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -7,6 +7,7 @@ Formats: ECMA-119 (names of interchange level 3), IEEE P1282 1.09 (Rock Ridge), 
 from __future__ import annotations
 
 import io
+import os
 import random
 import re
 import sys
@@ -22,11 +23,13 @@ import pycdlib.isohybrid
 import pycdlib.udf
 
 from vbuskit.base.artifact import Artifact, written
-from vbuskit.base.errors import Blocked, Refused
+from vbuskit.base.errors import Refused
+from vbuskit.base.inputs import opened
 
 VOLUME = "VBUSKIT"
 SECTOR = 2048
 DEEPEST = 8  # levels of folders; ECMA-119 6.8.2.1
+LARGEST = 1 << 30  # bytes
 MOST = 10_000  # files and folders
 
 
@@ -97,12 +100,10 @@ def pinned(epoch: int) -> Iterator[None]:
 
 def read_iso(path: Path) -> dict[str, bytes]:
     """Every file of a driver ISO, path -> content; both views, Rock Ridge and Joliet, must show the same."""
-    try:
-        size = path.stat().st_size
-        file = path.open("rb")
-    except OSError as error:
-        raise Blocked(f"{path}: cannot be read: {error.strerror}") from error
-    with file:
+    with opened(path) as raw:
+        file, size = io.BufferedReader(raw), os.fstat(raw.fileno()).st_size
+        if size > LARGEST:
+            raise Refused(f"{path.name}: has more than {LARGEST >> 20} MiB, so it is no driver ISO")
         try:
             iso = pycdlib.PyCdlib()
             iso.open_fp(file)

@@ -15,12 +15,14 @@ from vbuskit.base.remembered import Results, digest_of_files, remembered
 from vbuskit.base.run import Runner
 from vbuskit.ci import iso as driver_iso
 from vbuskit.kmp import deb, rpm
-from vbuskit.kmp.changelog import current_release
+from vbuskit.kmp.changelog import Release, current_release
 from vbuskit.kmp.keys import Key
 from vbuskit.kmp.signing import signed_artifacts
 
 # Unsigned .ko files of one kernel release, by name, in the order in which they are loaded.
 Build = Callable[[Runner, Places, str], Results]
+# Packages, by name, of one kernel's signed modules: deb.build, rpm.build.
+Pack = Callable[[Runner, Path, Release, str, Results, Path], Results]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,31 +50,11 @@ class Factory:
 
     def packages(self) -> Results:
         """The Debian packages of this kernel, at the top of out/, by package name."""
-        release = current_release(self.places.tree)
-        modules = self.signed()
-
-        def work(folder: Path) -> Results:
-            return deb.build(self.run, self.places.tree, release, self.kernel, modules, folder)
-
-        sums = [f"{name} {module.sha256}" for name, module in modules.items()]
-        tool = self.run(["dpkg-deb", "--version"])
-        inputs = digest_of(self._own(), repr(release), self.kernel, tool, *sums)
-        made = remembered(self._steps("package"), inputs, work)
-        return {name: self._published(package) for name, package in made.items()}
+        return self._packed("package", deb.build, "dpkg-deb")
 
     def rpms(self) -> Results:
         """out/vbus-VERSION-1.x86_64.rpm and the KMP of this kernel's flavour, by package name."""
-        release = current_release(self.places.tree)
-        modules = self.signed()
-
-        def work(folder: Path) -> Results:
-            return rpm.build(self.run, self.places.tree, release, self.kernel, modules, folder)
-
-        sums = [f"{name} {module.sha256}" for name, module in modules.items()]
-        tool = self.run(["rpmbuild", "--version"])
-        inputs = digest_of(self._own(), repr(release), self.kernel, tool, *sums)
-        made = remembered(self._steps("rpm"), inputs, work)
-        return {name: self._published(package) for name, package in made.items()}
+        return self._packed("rpm", rpm.build, "rpmbuild")
 
     def signed(self) -> Results:
         """The modules, stripped and signed, below out/steps."""
@@ -85,6 +67,19 @@ class Factory:
         tool = self.run(["strip", "--version"])
         inputs = digest_of(self._own(), self.key.certificate_der, tool, *sums)
         return remembered(self._steps("sign"), inputs, work)
+
+    def _packed(self, step: str, pack: Pack, program: str) -> Results:
+        release = current_release(self.places.tree)
+        modules = self.signed()
+
+        def work(folder: Path) -> Results:
+            return pack(self.run, self.places.tree, release, self.kernel, modules, folder)
+
+        sums = [f"{name} {module.sha256}" for name, module in modules.items()]
+        tool = self.run([program, "--version"])
+        inputs = digest_of(self._own(), repr(release), self.kernel, tool, *sums)
+        made = remembered(self._steps(step), inputs, work)
+        return {name: self._published(package) for name, package in made.items()}
 
     def _steps(self, step: str) -> Path:
         return self.places.work("steps", step)

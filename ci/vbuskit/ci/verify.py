@@ -9,11 +9,12 @@ from pathlib import Path
 
 from cryptography import x509
 
-from vbuskit.base.errors import Blocked, Refused, UsageError
+from vbuskit.base.errors import Refused, UsageError
+from vbuskit.base.inputs import content
 from vbuskit.ci.iso import CERTIFICATES, described
 from vbuskit.ci.manifest import NAME, SIGNATURE, SUMS, UNLISTED, Entry, Manifest, Package, sha256sums
 from vbuskit.ci.media import read_iso
-from vbuskit.kmp.debfile import read_deb
+from vbuskit.kmp.debfile import MOST, read_deb
 from vbuskit.kmp.keys import parse_certificate, subject
 from vbuskit.kmp.rpmfile import read_rpm
 from vbuskit.kmp.signing import verify_detached, verify_module
@@ -96,7 +97,7 @@ def listed_lines(
 
 
 def verify_deb(path: Path, trusted: x509.Certificate) -> list[str]:
-    lines = module_lines(path.name, deb_modules(path.name, content(path)), trusted)
+    lines = module_lines(path.name, deb_modules(path.name, content(path, MOST)), trusted)
     return [*lines, f"{path.name}: its scripts are not signed; they are by the manifest of an ISO"]
 
 
@@ -107,7 +108,7 @@ def deb_modules(name: str, raw: bytes) -> dict[str, bytes]:
 
 def verify_rpm(path: Path, trusted: x509.Certificate) -> list[str]:
     with naming(path.name):
-        modules = read_rpm(content(path)).modules()
+        modules = read_rpm(content(path, MOST)).modules()
     lines = module_lines(path.name, modules, trusted)
     return [*lines, f"{path.name}: its scriptlets are not signed; `rpm -K` knows who signed a package"]
 
@@ -123,7 +124,7 @@ def module_lines(name: str, modules: Mapping[str, bytes], trusted: x509.Certific
 
 def verify_ko(path: Path, trusted: x509.Certificate) -> list[str]:
     with naming(path.name):
-        verify_module(content(path), trusted)
+        verify_module(content(path, MOST), trusted)
     return [f"{path.name}: signed by {subject(trusted)}"]
 
 
@@ -145,10 +146,3 @@ def naming(what: str) -> Iterator[None]:
         yield
     except Refused as error:
         raise type(error)(f"{what}: {error}", hint=error.hint) from error
-
-
-def content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Blocked(f"{path}: cannot be read: {error.strerror}") from error

@@ -9,25 +9,17 @@ was unpacked, and it takes several archives within one compression.
 
 from __future__ import annotations
 
-import os
 import stat
-import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
-from vbuskit.base.errors import Blocked, Refused, UsageError
-from vbuskit.initrd.unpack import CHUNK, METHODS, Stream, unpacked
+from vbuskit.base.cpio import PATH_MAX, TRAILER, Header, cut_off, finish, name_of, parse
+from vbuskit.base.errors import Blocked, Refused
+from vbuskit.base.unpack import CHUNK, METHODS, Budget, Stream, unpacked
 
-HEADER = 110
-FIELDS = struct.Struct(">13I")
-NEWC, CRC = b"070701", b"070702"
-TRAILER = "TRAILER!!!"
-PATH_MAX = 4096
-
-UNPACKED = 2 << 30  # bytes of a whole image: several times what the largest ones have
+UNPACKED = 2 << 30  # bytes of an image, and of all that is in it: several times what the largest ones have
+SEGMENTS = 1_000
 ENTRIES = 200_000
 NAMES = 32 << 20  # bytes of all names
 BODY = 64 << 20  # bytes of one file that is kept
@@ -56,47 +48,21 @@ class Entry:
     link: tuple[int, ...] | None  # equal in all names of one file; the content may come with any of them
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The fields of a cpio header that the kernel looks at, and where it is."""
-
-    at: int
-    inode: tuple[int, int, int]
-    mode: int
-    links: int
-    size: int
-    name_size: int
-    checksum: int | None
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """An image for reading; anything that is not a regular file is refused before it can block."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise Blocked(
-            f"{path}: cannot be read: {error.strerror}", hint="give the path of an image"
-        ) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UsageError(f"{path}: is no regular file", hint="give the image itself")
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        yield file
-
-
 class Archive:
     """The entries of one image, in order; `segments` grows as they are read."""
 
     def __init__(self, file: BinaryIO, wanted: Callable[[str], bool]) -> None:
         self.segments: list[Segment] = []
-        self._image = Stream(iter(lambda: read(file), b""))
-        self._wanted = wanted
-        self._unpacked = self._entries = self._names = self._archives = 0
+        self._wanted, self._archives = wanted, 0
+        self._bytes = Budget(UNPACKED, f"unpacks to more than {UNPACKED >> 20} MiB")
+        self._segments = Budget(SEGMENTS, f"has more than {SEGMENTS} archives")
+        self._entries = Budget(ENTRIES, f"has more than {ENTRIES} entries")
+        self._names = Budget(NAMES, f"has entries with more than {NAMES >> 20} MiB of names")
+        self._image = Stream(self._counted(iter(lambda: read(file), b"")))
 
     def entries(self) -> Iterator[Entry]:
         """Refused, with the offset, where the kernel would stop or a limit is reached."""
-        while padding(self._image):
+        while self._image.skip_nuls():
             offset, magic = self._image.at, self._image.peek(2)
             if magic[:1] == b"0":
                 yield from self._plain(offset)
@@ -115,13 +81,13 @@ class Archive:
             if entry is None:
                 return
             yield entry
-            padding(self._image)
+            self._image.skip_nuls()
 
     def _compressed(self, offset: int, magic: bytes) -> Iterator[Entry]:
         segment = self._begin(offset, METHODS[magic][0])
         stream = Stream(self._counted(unpacked(magic, self._image), segment))
         try:
-            while padding(stream):
+            while stream.skip_nuls():
                 if stream.peek(1) != b"0":
                     raise Refused(f"byte {stream.at}: no cpio archive")
                 entry = self._entry(stream, segment)
@@ -134,22 +100,24 @@ class Archive:
         segment.size = self._image.at - offset
 
     def _begin(self, offset: int, compression: str) -> Segment:
+        self._segments.spend(1)
         self.segments.append(Segment(offset, compression))
         self._archives += 1
         return self.segments[-1]
 
-    def _counted(self, chunks: Iterator[bytes], segment: Segment) -> Iterator[bytes]:
+    def _counted(self, chunks: Iterator[bytes], segment: Segment | None = None) -> Iterator[bytes]:
         for chunk in chunks:
-            segment.unpacked += len(chunk)
-            self._unpacked += len(chunk)
-            if self._unpacked > UNPACKED:
-                raise Refused(f"unpacks to more than {UNPACKED >> 20} MiB, the limit of this reader")
+            self._bytes.spend(len(chunk))
+            if segment:
+                segment.unpacked += len(chunk)
             yield chunk
 
     def _entry(self, stream: Stream, segment: Segment) -> Entry | None:
         """The next entry; None for a trailer."""
         header = parse(stream)
-        name = self._name(stream, header)
+        self._entries.spend(1)
+        self._names.spend(header.name_size)
+        name = name_of(stream, header)
         if name == TRAILER:
             finish(stream, header)
             segment.has_trailer = True
@@ -163,19 +131,6 @@ class Archive:
         finish(stream, header)
         link = (self._archives, *header.inode) if is_file and header.links > 1 else None
         return Entry(name, header.mode, header.size, body, link)
-
-    def _name(self, stream: Stream, header: Header) -> str:
-        self._entries += 1
-        self._names += header.name_size
-        if self._entries > ENTRIES or self._names > NAMES:
-            raise Refused(f"has more than {ENTRIES} entries, or more than {NAMES >> 20} MiB of names")
-        raw = stream.take(header.name_size)
-        if len(raw) < header.name_size:
-            raise cut_off(header)
-        if raw[-1]:
-            raise Refused(f"byte {header.at}: the name of a cpio entry has no end")
-        finish(stream, header)
-        return raw.split(b"\0", 1)[0].decode(errors="backslashreplace")
 
     def _body(self, stream: Stream, header: Header, kept: bool) -> bytes | None:
         """The content where it is kept; in any case the stream is behind it, and its checksum is right."""
@@ -201,38 +156,6 @@ class Archive:
         return f"byte {offset}: is neither cpio nor a compression that kernels read ({magic.hex(' ')})"
 
 
-def parse(stream: Stream) -> Header:
-    """The header that begins here; 13 numbers of 8 hexadecimal digits after the magic."""
-    at = stream.at
-    raw = stream.take(HEADER)
-    if raw[:6] not in (NEWC, CRC):
-        if (NEWC.startswith(raw) or CRC.startswith(raw)) and len(raw) < 6:
-            raise Refused(f"byte {at}: is cut off")
-        raise Refused(
-            f"byte {at}: is no cpio header, neither newc nor crc", hint="build it with cpio -H newc"
-        )
-    if len(raw) < HEADER:
-        raise Refused(f"byte {at}: is cut off")
-    if at % 4:
-        raise Refused(f"byte {at}: a cpio header where no kernel looks for one, not at a multiple of 4")
-    try:
-        fields = FIELDS.unpack(bytes.fromhex(raw[6:].decode("ascii")))
-    except (ValueError, struct.error):
-        raise Refused(f"byte {at}: a cpio header whose numbers are none") from None
-    inode, mode, _, _, links, _, size, major, minor, _, _, name_size, checksum = fields
-    if not 0 < name_size <= PATH_MAX:
-        raise Refused(f"byte {at}: a cpio entry whose name has {name_size} bytes")
-    crc = checksum if raw[:6] == CRC else None
-    return Header(at, (inode, major, minor), mode, links, size, name_size, crc)
-
-
-def finish(stream: Stream, header: Header) -> None:
-    """To the next multiple of four, where the next header may be."""
-    left = -stream.at % 4
-    if stream.skip(left) < left:
-        raise cut_off(header)
-
-
 def pieces(stream: Stream, header: Header) -> Iterator[bytes]:
     """The content, a chunk at a time."""
     left = header.size
@@ -244,23 +167,8 @@ def pieces(stream: Stream, header: Header) -> Iterator[bytes]:
         yield piece
 
 
-def padding(stream: Stream) -> bool:
-    """Skip NUL bytes; whether anything is left."""
-    while head := stream.peek(1):
-        if head != b"\0":
-            return True
-        stream.give_back(stream.some(CHUNK).lstrip(b"\0"))
-    return False
-
-
-def cut_off(header: Header) -> Refused:
-    return Refused(
-        f"byte {header.at}: is cut off within this entry", hint="build the image again; is its disk full?"
-    )
-
-
 def read(file: BinaryIO) -> bytes:
     try:
-        return file.read(CHUNK)
+        return file.read(CHUNK) or b""  # None: a file that would have to be waited for
     except OSError as error:
         raise Blocked(f"cannot be read: {error.strerror}") from error

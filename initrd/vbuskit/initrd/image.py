@@ -5,18 +5,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 from vbuskit.base.errors import Refused, VbuskitError
+from vbuskit.base.inputs import opened
+from vbuskit.base.unpack import Budget
 from vbuskit.initrd import kmod
-from vbuskit.initrd.archive import Archive, Segment, opened
+from vbuskit.initrd.archive import Archive, Entry, Segment
 from vbuskit.initrd.rootfs import Rootfs
 
 MODULES = ("vbus", "vblk", "venet")
 RULES = ("61-vblk.rules", "61-vbus.rules", "81-vbus.rules")
 KEPT_BYTES = 256 << 20  # of all files that are kept
+# What one image may cost beyond that, however many names and links its files have.
+SETTINGS = 8 << 20  # bytes of one file that is no module
+TEXT = 128 << 20  # bytes of such files, each time that one is read
+LOOKED_AT = 1 << 30  # bytes of modules, unpacked, each time that one is looked at
+KERNELS = 16
+AGAIN = "build the image again; is its disk full?"
 
 # Names of files whose content is looked at.
 KEPT = re.compile(
@@ -47,6 +55,10 @@ GENERATORS = {
 class Image:
     segments: list[Segment]
     tree: Rootfs
+    _text: Budget = field(default_factory=lambda: Budget(TEXT, "has more settings than vbuskit reads"))
+    _modules: Budget = field(
+        default_factory=lambda: Budget(LOOKED_AT, "has more modules of our names than vbuskit reads")
+    )
 
     @property
     def generator(self) -> str | None:
@@ -59,10 +71,13 @@ class Image:
         """Kernels whose modules are here: those that modprobe finds an index for, if there is any such."""
         names = self.tree.names("/lib/modules")
         indexed = [name for name in names if self._has_index(name)]
-        return indexed or [name for name in names if any(map(kmod.suffix, self.files(name)))]
+        found = indexed or [name for name in names if any(map(kmod.suffix, self.files(name)))]
+        if len(found) > KERNELS:
+            raise Refused(f"has modules of more than {KERNELS} kernels")
+        return found
 
-    def files(self, release: str) -> list[str]:
-        return list(self.tree.below(f"/lib/modules/{release}"))
+    def files(self, release: str) -> Iterator[str]:
+        return self.tree.below(f"/lib/modules/{release}")
 
     def ours(self, release: str) -> list[str]:
         """Paths of our modules of that kernel, in the order of their names."""
@@ -76,11 +91,13 @@ class Image:
         raw = self.tree.content(path)
         if raw is None:
             raise Refused("is a link to nothing" if self.tree.find(path) is None else "is no file")
-        return kmod.unpacked_module(path, raw)
+        module = kmod.unpacked_module(path, raw)
+        self._modules.spend(len(module))
+        return module
 
     def dependencies(self, release: str) -> dict[str, list[str]]:
-        """Module name -> paths below the folder of `release`: the module's own, then what it needs."""
-        return kmod.dependencies(self._index(release, "modules.dep", ""))
+        """Of our modules: name -> paths below the folder of `release`: its own, then what it needs."""
+        return kmod.dependencies(self._index(release, "modules.dep", ""), MODULES)
 
     def aliases(self, release: str) -> Iterator[tuple[str, str]]:
         """(pattern, module name)."""
@@ -88,30 +105,35 @@ class Image:
 
     def loaded_for(self, release: str, modalias: str) -> set[str]:
         """Names of the modules that a device with this modalias loads."""
-        return {module for pattern, module in self.aliases(release) if fnmatchcase(modalias, pattern)}
+        return set(kmod.fitting(self.aliases(release), modalias))
 
     def builtin(self, release: str) -> set[str]:
         return set(map(kmod.module_name, self.lines(f"/lib/modules/{release}/modules.builtin")))
 
-    def lines(self, path: str) -> list[str]:
+    def lines(self, path: str) -> Iterator[str]:
         """Lines of a text file with something in them; none when it is not there."""
-        text = (self.tree.content(path) or b"").decode(errors="backslashreplace")
-        return [line for each in text.splitlines() if (line := each.strip())]
+        raw = self.tree.content(path) or b""
+        self._text.spend(len(raw))
+        texts = (each.decode(errors="backslashreplace").strip() for each in BytesIO(raw))
+        return (text for text in texts if text)
 
     def listed(self) -> dict[str, str]:
-        """Module name -> the file that has it loaded in any case."""
+        """Those of our modules that are loaded in any case -> the file that says so."""
         lists = [f"{folder}/{name}" for folder in LISTS for name in self.tree.names(folder)]
         files = ["/conf/modules", *lists]
-        return {line.split()[0].replace("-", "_"): file for file in files for line in self.lines(file)}
+        named = ((line.split()[0].replace("-", "_"), file) for file in files for line in self.lines(file))
+        return {name: file for name, file in named if name in MODULES}
 
     def forbidden(self) -> dict[str, str]:
-        """Module name -> the file of modprobe.d that keeps it from being loaded."""
+        """Those of our modules that are kept from being loaded -> the file of modprobe.d that says so."""
         files = [f"{folder}/{name}" for folder in MODPROBE_FOLDERS for name in self.tree.names(folder)]
-        lines = [(file, line.split()) for file in files for line in self.lines(file)]
+        lines = ((file, line.split(maxsplit=2)) for file in files for line in self.lines(file))
         return {
-            words[1].replace("-", "_"): file
+            name: file
             for file, words in lines
-            if len(words) > 1 and words[0] in ("blacklist", "install")
+            if len(words) > 1
+            and words[0] in ("blacklist", "install")
+            and (name := words[1].replace("-", "_")) in MODULES
         }
 
     def rule(self, name: str) -> str | None:
@@ -134,7 +156,8 @@ class Image:
         path = f"/lib/modules/{release}/{name}"
         raw = self.tree.content(f"{path}.bin")
         if raw is None:
-            return iter(self.lines(path))
+            return self.lines(path)
+        self._text.spend(len(raw))
         return named(f"{path}.bin", (f"{before}{line}" for line in index_lines(raw, name)))
 
 
@@ -154,16 +177,25 @@ def named(path: str, lines: Iterator[str]) -> Iterator[str]:
 def read_image(path: Path) -> Image:
     """Everything of `path` that is looked at; the errors name it."""
     with opened(path) as file:
-        archive, tree, kept = Archive(file, is_kept), Rootfs(), 0
+        archive, tree = Archive(file, is_kept), Rootfs()
+        kept = Budget(KEPT_BYTES, f"has more than {KEPT_BYTES >> 20} MiB of modules and settings of ours")
         try:
             for entry in archive.entries():
-                kept += len(entry.body or b"")
-                if kept > KEPT_BYTES:
-                    raise Refused(f"has more than {KEPT_BYTES >> 20} MiB of modules and settings of ours")
+                kept.spend(size_of(entry))
                 tree.add(entry)
+            image = Image(archive.segments, tree)
+            image.releases()
         except VbuskitError as error:
-            raise type(error)(f"{path}: {error}", hint=error.hint) from error
-    return Image(archive.segments, tree)
+            raise type(error)(f"{path}: {error}", hint=error.hint or AGAIN) from error
+    return image
+
+
+def size_of(entry: Entry) -> int:
+    """Bytes of what is kept of it."""
+    size = len(entry.body or b"")
+    if size > SETTINGS and kmod.suffix(entry.name) is None:
+        raise Refused(f"{entry.name}: has more than {SETTINGS >> 20} MiB, and is no module")
+    return size
 
 
 def is_kept(name: str) -> bool:

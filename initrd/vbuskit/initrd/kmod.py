@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from vbuskit.base.errors import Refused
-from vbuskit.initrd.unpack import Stream, unpacked
+from vbuskit.base.unpack import METHODS, Budget, whole
 
 SUFFIXES = {".ko": None, ".ko.gz": b"\x1f\x8b", ".ko.xz": b"\xfd\x37", ".ko.zst": b"\x28\xb5"}
 MODULE = 64 << 20  # bytes of a module, unpacked
@@ -21,8 +23,12 @@ SECTION = struct.Struct("<IIQQQQIIQQ")
 INDEX_MAGIC, INDEX_VERSION = 0xB007F457, 2
 PREFIX, VALUES, CHILDREN = 0x80000000, 0x40000000, 0x20000000
 OFFSET = 0x0FFFFFFF
-NODES = 1_000_000  # of a tree; that of all modules of a distribution has 50000
 KEY = 4096
+
+MODINFO = 1 << 20  # bytes; of Debian's modules, the largest has 50 KiB
+PATTERN = 256  # characters of an alias
+PATTERNS = 2_000  # that begin as one device's modalias does; Debian has 200
+LITERAL = re.compile(r"[^*?\[]*")
 
 
 def suffix(path: str) -> str | None:
@@ -45,13 +51,7 @@ def unpacked_module(path: str, raw: bytes) -> bytes:
         return raw
     if not raw.startswith(magic):
         raise Refused(f"is not what {kind} says")
-    parts, size = [], 0
-    for part in unpacked(magic, Stream(iter([raw]))):
-        parts.append(part)
-        size += len(part)
-        if size > MODULE:
-            raise Refused(f"unpacks to more than {MODULE >> 20} MiB")
-    return b"".join(parts)
+    return whole(METHODS[magic][1], raw, MODULE)
 
 
 def is_signed(module: bytes) -> bool:
@@ -86,6 +86,8 @@ def modinfo_section(module: bytes) -> bytes:
     names = headers[names_at][4]
     for name, _, _, _, offset, length, *_ in headers:
         if module[names + name : names + name + 9] == b".modinfo\0":
+            if length > MODINFO:
+                raise Refused(f"has more than {MODINFO >> 20} MiB of .modinfo, so it is no kernel module")
             if offset + length > len(module):
                 raise Refused("is cut off")
             return module[offset : offset + length]
@@ -104,40 +106,62 @@ def index(raw: bytes) -> Iterator[tuple[str, str]]:
 
 
 def index_nodes(raw: bytes, root: int) -> Iterator[tuple[str, str]]:
-    stack, seen = [("", root)], set[int]()
+    """No byte belongs to two nodes, so that reading all of them reads no more bytes than there are."""
+    budget = Budget(len(raw) - 12, "is damaged: no tree, or one without end")
+    stack = [("", iter([(0, root)]))]
     while stack:
-        key, node = stack.pop()
-        at = node & OFFSET
-        if at in seen or len(seen) + len(stack) > NODES or len(key) > KEY:
-            raise Refused("is damaged: no tree, or one without end")
-        seen.add(at)
+        before, nodes = stack[-1]
+        step, node = next(nodes, (0, 0))
+        if not node:
+            stack.pop()
+            continue
+        key, at = before + chr(step) * bool(step), node & OFFSET
         if node & PREFIX:
-            key, at = key + text(raw, at), raw.index(0, at) + 1
+            prefix = text(raw, at, budget)
+            key, at = key + prefix, raw.index(0, at) + 1
+        if len(key) > KEY:
+            raise Refused("is damaged: a key without end")
         if node & CHILDREN:
             first, last = struct.unpack_from("BB", raw, at)
-            children = struct.unpack_from(f">{max(last - first + 1, 0)}I", raw, at + 2)
-            stack += [(key + chr(first + place), child) for place, child in enumerate(children) if child]
-            at += 2 + 4 * len(children)
+            count = max(last - first + 1, 0)
+            budget.spend(2 + 4 * count)
+            children = struct.unpack_from(f">{count}I", raw, at + 2)
+            stack.append((key, iter([(first + n, child) for n, child in enumerate(children) if child])))
+            at += 2 + 4 * count
         if node & VALUES:
             (count,) = struct.unpack_from(">I", raw, at)
+            budget.spend(4)
             at += 4
             for _ in range(count):
-                yield key, text(raw, at + 4)  # after the priority
+                yield key, text(raw, at + 4, budget)  # after the priority
                 at = raw.index(0, at + 4) + 1
 
 
-def text(raw: bytes, at: int) -> str:
-    return raw[at : raw.index(0, at)].decode(errors="backslashreplace")
+def text(raw: bytes, at: int, budget: Budget) -> str:
+    end = raw.index(0, at)
+    budget.spend(end - at + 1)
+    return raw[at:end].decode(errors="backslashreplace")
 
 
-def dependencies(lines: Iterator[str]) -> dict[str, list[str]]:
-    """modules.dep: module name -> its own path, then the paths of what it needs."""
+def dependencies(lines: Iterator[str], names: Iterable[str]) -> dict[str, list[str]]:
+    """modules.dep, as far as it is about `names`: name -> the module's path, then those of what it needs."""
     found = {}
     for line in lines:
         path, colon, needs = line.partition(":")
-        if colon:
-            found[module_name(path)] = [path, *needs.split()]
+        if colon and (name := module_name(path)) in names:
+            found[name] = [path, *needs.split()]
     return found
+
+
+def fitting(aliases: Iterable[tuple[str, str]], modalias: str) -> Iterator[str]:
+    """Names of the modules one of whose patterns the modalias fits."""
+    budget = Budget(PATTERNS, f"has more than {PATTERNS} aliases that begin like {modalias}")
+    for pattern, module in aliases:
+        literal = LITERAL.match(pattern)
+        if literal and len(pattern) <= PATTERN and modalias.startswith(literal[0]):
+            budget.spend(1)
+            if fnmatchcase(modalias, pattern):
+                yield module
 
 
 def aliases(lines: Iterator[str]) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from vbuskit.base.errors import Refused
+from vbuskit.base.unpack import Budget
 from vbuskit.initrd.archive import Entry
 
 FOLLOWED = 40  # symbolic links in one path; the kernel's MAXSYMLINKS
@@ -43,7 +43,7 @@ class Rootfs:
         self.root = Folder()
         self.lost: list[str] = []
         self._linked: dict[tuple[int, ...], File] = {}
-        self._steps = 0
+        self._steps = Budget(STEPS, "is a maze of folders and links")
 
     def add(self, entry: Entry) -> None:
         *parents, name = parts(entry.name) or [""]
@@ -77,18 +77,30 @@ class Rootfs:
     def names(self, path: str) -> list[str]:
         """What is in the folder that `path` leads to, sorted; nothing when there is none."""
         node = self.find(path)
-        return sorted(node.children) if isinstance(node, Folder) else []
+        return self._sorted(node) if isinstance(node, Folder) else []
 
     def below(self, path: str) -> Iterator[str]:
         """Paths of all that is no folder below `path`; links to folders are not followed."""
-        stack = [path]
+        top = self.find(path)
+        stack = [(top, iter(self._sorted(top)))] if isinstance(top, Folder) else []
+        way = [path]
         while stack:
-            here = stack.pop()
-            node = self.find(here) if here == path else self._walk(parts(here), FOLLOWED, last=False)
+            folder, left = stack[-1]
+            name = next(left, None)
+            if name is None:
+                stack.pop()
+                way.pop()
+                continue
+            node = folder.children[name]
             if isinstance(node, Folder):
-                stack += [f"{here}/{name}" for name in sorted(node.children, reverse=True)]
-            elif node is not None:
-                yield here
+                stack.append((node, iter(self._sorted(node))))
+                way.append(name)
+            else:
+                yield "/".join([*way, name])
+
+    def _sorted(self, folder: Folder) -> list[str]:
+        self._steps.spend(len(folder.children))
+        return sorted(folder.children)
 
     def _file(self, entry: Entry) -> File:
         if entry.link is None:
@@ -98,11 +110,9 @@ class Rootfs:
             file.size, file.body = entry.size, entry.body
         return file
 
-    def _walk(self, names: list[str], links: int, *, last: bool = True) -> Node | None:
+    def _walk(self, names: list[str], links: int) -> Node | None:
         """From the root; a tree has no way up, so the way down is remembered."""
-        self._steps += len(names)
-        if self._steps > STEPS:
-            raise Refused("is a maze of symbolic links")
+        self._steps.spend(len(names))
         way: list[Folder] = [self.root]
         left = list(reversed(names))
         while left:
@@ -111,12 +121,12 @@ class Rootfs:
                 way = way[:-1] or way
                 continue
             node = way[-1].children.get(name)
-            if isinstance(node, Link) and (left or last):
+            if isinstance(node, Link):
                 links -= 1
                 if links < 0:
                     return None
                 way_on = parts(node.target)
-                self._steps += len(way_on)
+                self._steps.spend(len(way_on))
                 left += reversed(way_on)
                 way = way[:1] if node.target.startswith("/") else way
             elif isinstance(node, Folder):

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from vbuskit.initrd.archive import CRC, NEWC, TRAILER
+from vbuskit.base.cpio import CRC, NEWC, TRAILER
 
 FOLDER, FILE, LINK = 0o040755, 0o100644, 0o120777
 RELEASE = "6.1.0-56-cloud-amd64"

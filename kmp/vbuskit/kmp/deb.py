@@ -57,7 +57,7 @@ class Package:
     architecture: str = "all"
     section: str = "kernel"
     fields: str
-    configuration: Sequence[str] = ()
+    conffiles: Sequence[str] = ()
     files: Files = field(default_factory=dict)
     scripts: Mapping[str, str] = field(default_factory=dict)
     triggers: str = ""
@@ -215,7 +215,7 @@ def control_files(package: Package, release: Release, files: Files) -> Files:
     sums = "".join(
         f"{md5(raw)}  {path}\n"
         for path, (raw, _) in sorted(files.items())
-        if path not in package.configuration
+        if path not in package.conffiles
     )
     kilobytes = sum(-(-len(raw) // 1024) for raw, _ in files.values())
     made = {
@@ -224,8 +224,8 @@ def control_files(package: Package, release: Release, files: Files) -> Files:
     }
     if package.triggers:
         made["DEBIAN/triggers"] = (package.triggers.encode(), 0o644)
-    if package.configuration:
-        listed = "".join(f"/{path}\n" for path in package.configuration)
+    if package.conffiles:
+        listed = "".join(f"/{path}\n" for path in package.conffiles)
         made["DEBIAN/conffiles"] = (listed.encode(), 0o644)
     for name, text in package.scripts.items():
         made[f"DEBIAN/{name}"] = (text.encode(), 0o755)

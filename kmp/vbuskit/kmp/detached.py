@@ -87,7 +87,7 @@ class DetachedKey(OutsideKey):
 
     def _checked(self, answer: bytes, content: bytes) -> bytes:
         """The RSA value; what is as long as the key is one, all else has to be PKCS#7."""
-        if len(answer) == self.key_size // 8:
+        if len(answer) == -(-self.key_size // 8):
             return answer
         pkcs7.verify(content, answer, self._certificate)
         signer = pkcs7.read(answer)

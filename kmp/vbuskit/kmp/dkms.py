@@ -68,7 +68,7 @@ def package(tree: Path, release: Release) -> deb.Package:
             name: filled_in(tree, release, f"kmp/debian/{NAME}.{name}").decode()
             for name in ("postinst", "prerm")
         },
-        configuration=sorted(HOOKS),
+        conffiles=sorted(HOOKS),
         fields=f"""\
 Depends: {deb.COMMON} (>= {release.debian_version}), dkms (>= 3.0), kmod
 Description: paravirtual bus, network and disk drivers, built by dkms

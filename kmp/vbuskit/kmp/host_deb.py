@@ -36,7 +36,7 @@ def package(run: Runner, tree: Path, release: Release, programs: Files) -> deb.P
         section="admin",
         files=programs | host.shared(tree, UNITS) | deb.overrides(tree, NAME) | copyright_file,
         scripts={name: (debian / f"{NAME}.{name}").read_text() for name in SCRIPTS},
-        configuration=CONFIGURATION,
+        conffiles=CONFIGURATION,
         fields=f"""\
 Depends: {libraries(run, programs)}, {NEEDED}
 Description: host side of the vbus paravirtual bus

@@ -3,26 +3,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
 
 from vbuskit.base.errors import Refused
+from vbuskit.base.run import PASSPHRASE
 from vbuskit.kmp.keys import Key, load_certificate, parse_certificate, read_secret
 
-PASSPHRASE = "VBUSKIT_KEY_PASSPHRASE"
 BEGIN = b"-----BEGIN "
 
 
-def passphrase(file: Path | None) -> bytes | None:
-    """The first line of `file`, else what VBUSKIT_KEY_PASSPHRASE says; None where there is neither.
-
-    The variable is gone afterwards: compilers and packers, which inherit the rest, do not see it.
-    """
-    variable = os.environ.pop(PASSPHRASE, "").encode()
+def passphrase(file: Path | None, variable: bytes | None = None) -> bytes | None:
+    """The first line of `file`, else what VBUSKIT_KEY_PASSPHRASE said; None where there is neither."""
     if file is None:
         return variable or None
     line = read_secret(file).partition(b"\n")[0].removesuffix(b"\r")
@@ -52,7 +48,7 @@ def from_pem(path: Path, raw: bytes, words: bytes | None) -> tuple[object, x509.
     except TypeError as error:  # encrypted without a pass phrase, or the other way round
         hint = f"leave out --passphrase-file, unset {PASSPHRASE}" if words else wanted(words)
         raise Refused(f"{path}: {str(error).rstrip('.').lower()}", hint=hint) from error
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         wrong = "wrong pass phrase, or " if words else ""
         raise Refused(f"{path}: {wrong}no PEM private key", hint=wanted(words) if words else None) from error
     return private, parse_certificate(raw) if BEGIN + b"CERTIFICATE" in raw else None
@@ -62,7 +58,7 @@ def from_pkcs12(path: Path, raw: bytes, words: bytes | None) -> tuple[object, x5
     """RFC 7292; other certificates in the file are not looked at."""
     try:
         private, certificate, _ = pkcs12.load_key_and_certificates(raw, words)
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         wrong = "wrong pass phrase, or" if words else "needs a pass phrase, or is"
         what = f"{wrong} no PKCS#12" if raw[:1] == b"\x30" else "is no PEM private key and no PKCS#12"
         raise Refused(f"{path}: {what}", hint=wanted(words)) from error

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -12,18 +12,22 @@ from vbuskit.base.errors import Blocked, UsageError
 from vbuskit.base.places import Places
 from vbuskit.kmp import keyfiles
 from vbuskit.kmp.detached import detached_key
-from vbuskit.kmp.keys import Key, check_dates, check_private, load_certificate, new_key, store
+from vbuskit.kmp.keys import Key, check_dates, check_folder, load_certificate, new_key, store
 from vbuskit.kmp.tokenuri import SCHEME, TokenUri
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What a user says about the key: `key` is a file or a `pkcs11:` URI; all None is "ours"."""
+    """What a user says about the key: `key` is a file or a `pkcs11:` URI; all None is "ours".
+
+    variable: what VBUSKIT_KEY_PASSPHRASE said; it means nothing where no key is named
+    """
 
     key: str | None = None
     certificate: Path | None = None
     passphrase: Path | None = None
     detached: Path | None = None
+    variable: bytes | None = field(default=None, repr=False)
 
 
 def chosen_key(places: Places, choice: Choice | None = None) -> Key:
@@ -42,7 +46,8 @@ def found_key(places: Places, choice: Choice) -> Key:
         return state_key(places)
     if choice.key.startswith(SCHEME):
         return token_key(TokenUri.parse(choice.key), choice)
-    return keyfiles.load_key(Path(choice.key), choice.certificate, keyfiles.passphrase(choice.passphrase))
+    words = keyfiles.passphrase(choice.passphrase, choice.variable)
+    return keyfiles.load_key(Path(choice.key), choice.certificate, words)
 
 
 def service_key(choice: Choice) -> Key:
@@ -57,7 +62,7 @@ def token_key(uri: TokenUri, choice: Choice) -> Key:
     # Only who names a token needs the library.
     from vbuskit.kmp import token
 
-    pin = keyfiles.passphrase(choice.passphrase or uri.pin_file)
+    pin = keyfiles.passphrase(choice.passphrase or uri.pin_file, choice.variable)
     return token.load_key(uri, choice.certificate, pin)
 
 
@@ -66,7 +71,8 @@ def state_key(places: Places) -> Key:
     folder = places.state / "keys"
     if not folder.is_dir():
         store(new_key(), folder)
-    check_private(folder)
+    check_folder(places.state, 0o022)
+    check_folder(folder, 0o077)
     return keyfiles.load_key(folder / "module.key", folder / "module.pem", None)
 
 

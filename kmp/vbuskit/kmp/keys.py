@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 
 from cryptography import x509
@@ -17,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from vbuskit.base.errors import Blocked, Refused
+from vbuskit.base.inputs import bounded
 from vbuskit.base.places import make
 
 # "Module signing only": shim's MokManager and the kernel's certs/x509.genkey know it by this number.
@@ -24,6 +29,8 @@ MODULE_SIGNING = ObjectIdentifier("1.3.6.1.4.1.2312.16.1.2")
 BITS = 2048  # what shim accepts in every release
 MOST_BITS = 4096  # what the kernel takes
 COMMON_NAME = "vbuskit module signing key"
+LARGEST = 1 << 20  # bytes of a file with keys, certificates or secrets
+UNREADABLE = (ValueError, x509.InvalidVersion, UnsupportedAlgorithm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +104,11 @@ def store(key: Key, folder: Path) -> None:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         for name, content in (("module.key", private), ("module.pem", key.certificate_pem)):
-            (draft / name).touch(mode=0o600)
-            (draft / name).write_bytes(content)
+            descriptor = os.open(draft / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # nobody can make it again
         draft.rename(folder)
     except OSError as error:
         if not folder.is_dir():
@@ -119,14 +129,22 @@ def load_certificate(path: Path) -> x509.Certificate:
 def parse_certificate(raw: bytes) -> x509.Certificate:
     try:
         if raw.lstrip().startswith(b"-----BEGIN"):
-            return x509.load_pem_x509_certificate(raw)
-        return x509.load_der_x509_certificate(raw)
-    except ValueError as error:
+            return readable(x509.load_pem_x509_certificate(raw))
+        return readable(x509.load_der_x509_certificate(raw))
+    except UNREADABLE as error:
         raise Refused("is no X.509 certificate, neither PEM nor DER") from error
 
 
+def readable(certificate: x509.Certificate) -> x509.Certificate:
+    """One of UNREADABLE where a field is no field: the library looks when it is asked, which is too late."""
+    fields = ("subject", "issuer", "not_valid_before_utc", "not_valid_after_utc", "signature_hash_algorithm")
+    for name in fields:
+        getattr(certificate, name)
+    return certificate
+
+
 def public_key(certificate: x509.Certificate) -> rsa.RSAPublicKey:
-    """Refused where it is not RSA, or of a kind that nobody here has heard of."""
+    """Refused where it is not RSA, of another size than is taken, or of a kind nobody here has heard of."""
     try:
         public = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -135,6 +153,12 @@ def public_key(certificate: x509.Certificate) -> rsa.RSAPublicKey:
         raise Refused(
             f"the certificate of {subject(certificate)} has no RSA key",
             hint="kernels before 5.13 check nothing else: make an RSA key",
+        )
+    if not BITS <= public.key_size <= MOST_BITS:
+        bits = f"has {public.key_size} bits, and {BITS} to {MOST_BITS} are taken"
+        raise Refused(
+            f"the key of {subject(certificate)} {bits}",
+            hint="a shorter one is no protection, a longer one is read by no kernel: make another key",
         )
     return public
 
@@ -162,25 +186,46 @@ def subject(certificate: x509.Certificate) -> str:
 
 def read_secret(path: Path) -> bytes:
     """A file that nobody but its owner may read or write; a link is followed, its target counts."""
-    raw = read(path)
-    check_private(path)
-    return raw
+    with opened(path) as file:
+        check_private(path, os.fstat(file.fileno()))  # of what is read, whatever the path is by now
+        return bounded(file, path, LARGEST)
 
 
-def check_private(path: Path) -> None:
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as error:
-        raise Blocked(f"{path}: cannot be looked at: {error.strerror}") from error
-    if mode & 0o077:
+def check_private(path: Path, status: os.stat_result, others: int = 0o077) -> None:
+    """Refused where others than the owner may do with it what the bits `others` say."""
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & others:
         raise Refused(
             f"{path}: mode {mode:04o} lets others than its owner at a secret",
             hint=f"chmod go= {path}; if others could log in meanwhile, take it for lost",
         )
 
 
-def read(path: Path) -> bytes:
+def check_folder(folder: Path, others: int) -> None:
+    """A folder of secrets is the user's own, and none where `others` could exchange the key."""
     try:
-        return path.read_bytes()
+        status = folder.stat()
+    except OSError as error:
+        raise Blocked(f"{folder}: cannot be looked at: {error.strerror}") from error
+    check_private(folder, status, others)
+    if os.geteuid() not in (0, status.st_uid):
+        raise Refused(
+            f"{folder}: belongs to somebody else, who could exchange the key in it",
+            hint="VBUSKIT_STATE=FOLDER says where your own is",
+        )
+
+
+def read(path: Path) -> bytes:
+    with opened(path) as file:
+        return bounded(file, path, LARGEST)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[FileIO]:
+    """For reading; a pipe is as good as a file, as in `--trust <(cat A B)`."""
+    try:
+        file = FileIO(path)
     except OSError as error:
         raise Blocked(f"{path}: cannot be read: {error.strerror}") from error
+    with file:
+        yield file

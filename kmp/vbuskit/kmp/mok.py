@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from vbuskit.base.errors import Refused
-from vbuskit.kmp.keys import BITS, MOST_BITS, check_dates, public_key, subject
+from vbuskit.kmp.keys import check_dates, public_key, subject
 
 Kind = TypeVar("Kind", bound=x509.ExtensionType)
 
@@ -38,9 +38,7 @@ def unfit(certificate: x509.Certificate) -> list[str]:
 
 
 def key_faults(certificate: x509.Certificate) -> list[str]:
-    bits = public_key(certificate).key_size
-    if not BITS <= bits <= MOST_BITS:
-        return [f"its key has {bits} bits, and {BITS} to {MOST_BITS} are taken"]
+    public_key(certificate)
     if isinstance(certificate.signature_hash_algorithm, hashes.MD5 | hashes.SHA1):
         return [f"it is signed over {certificate.signature_hash_algorithm.name}"]
     return []

@@ -108,7 +108,7 @@ def read_signer(signer: Der, announced: bytes) -> Signer:
     signer.expect(INTEGER, b"\x01")
     who = signer.take(SEQUENCE)
     issuer = who.whole(SEQUENCE)
-    serial = int.from_bytes(who.take(INTEGER).rest(), "big", signed=True)
+    serial = who.take(INTEGER).integer()
     who.end()
     digest = signer.algorithm()
     if digest != announced or digest not in DIGESTS:
@@ -173,6 +173,14 @@ class Der:
         name = self.algorithm()
         self.end()
         return name
+
+    def integer(self) -> int:
+        """All that is left, as few bytes as possible: the kernel compares these, not what they mean."""
+        raw = self.rest()
+        value = int.from_bytes(raw, "big", signed=True)
+        if raw != value.to_bytes((value + (value < 0)).bit_length() // 8 + 1, "big", signed=True):
+            raise Refused("the signature is not in DER: a number")
+        return value
 
     def rest(self) -> bytes:
         rest, self._at = self._raw[self._at :], len(self._raw)

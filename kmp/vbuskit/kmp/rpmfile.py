@@ -3,21 +3,23 @@
 
 Format: a lead of 96 bytes; a header with digests, padded to 8; a header with all that rpm knows of it; a
 cpio archive (newc), here always in xz. A header is magic, 4 bytes, number of entries, size of their values;
-an entry is tag, type, offset and count, all 32 bits, big-endian. At most 64 MiB unpacked.
+an entry is tag, type, offset and count, all 32 bits, big-endian. Whatever rpm and this reader could take for
+two different things is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 import stat
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from vbuskit.base import cpio
 from vbuskit.base.errors import Refused
+from vbuskit.base.unpack import Stream
 from vbuskit.kmp.compressed import MODULES
-from vbuskit.kmp.debfile import unpacked
+from vbuskit.kmp.debfile import LIMIT, is_odd, unpacked
 
 LEAD = b"\xed\xab\xee\xdb\x03"
 MAGIC = b"\x8e\xad\xe8\x01"
@@ -25,8 +27,8 @@ MAGIC = b"\x8e\xad\xe8\x01"
 SHA256_OF_HEADER = 273
 PAYLOAD_FORMAT, PAYLOAD_COMPRESSOR, PAYLOAD_SHA256 = 1124, 1125, 5092
 STRINGS = (6, 8)  # types: one string, a list of strings
-CPIO = re.compile(rb"070701[0-9a-fA-F]{104}")
-TRAILER = "TRAILER!!!"
+WANTED = (SHA256_OF_HEADER, PAYLOAD_FORMAT, PAYLOAD_COMPRESSOR, PAYLOAD_SHA256)
+LONGEST = 128  # bytes of what is wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +53,32 @@ def read_rpm(raw: bytes) -> Rpm:
     if (tags.get(PAYLOAD_FORMAT), tags.get(PAYLOAD_COMPRESSOR)) != ("cpio", "xz"):
         raise Refused("is no RPM package of the form that vbuskit builds: its payload is no cpio in xz")
     files: dict[str, bytes] = {}
-    for name, mode, content in cpio_members(unpacked(raw[payload:], "RPM package")):
+    for name, mode, content in cpio_members(unpacked(raw[payload:], LIMIT, "RPM package")):
         path = name.removeprefix("./")
-        if stat.S_ISDIR(mode):
-            continue
-        if not stat.S_ISREG(mode) or path in files or ".." in path.split("/"):
+        # rpm goes by the modes in its header: a folder here may be a file there.
+        plain = stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and not content)
+        if not plain or path in files or is_odd(path):
             raise Refused(f"is an RPM package with a member that vbuskit never makes: {path!r}")
-        files[path] = content
+        if stat.S_ISREG(mode):
+            files[path] = content
     return Rpm(files)
 
 
 def header(raw: bytes, start: int) -> tuple[dict[int, str], int]:
-    """(tag -> the first string, of those entries that are strings; the offset behind the header)."""
+    """(tag -> the first string, of those that are wanted; the offset behind the header)."""
     if raw[start : start + 4] != MAGIC or len(raw) < start + 16:
         raise Refused("is a broken RPM package: a header is no header")
     count, size = struct.unpack_from(">II", raw, start + 8)
     values = start + 16 + 16 * count
     if values + size > len(raw):
         raise Refused("is a broken RPM package: cut off")
-    found = {}
+    found: dict[int, str] = {}
     for tag, kind, offset, _ in struct.iter_unpack(">IIII", raw[start + 16 : values]):
-        if kind in STRINGS and offset < size:
-            found[tag] = raw[values + offset : values + size].partition(b"\0")[0].decode(errors="replace")
+        if tag in WANTED and kind in STRINGS and offset < size:
+            if tag in found:
+                raise Refused("is a broken RPM package: a header says something twice")
+            value = raw[values + offset : values + min(size, offset + LONGEST)]
+            found[tag] = value.partition(b"\0")[0].decode(errors="replace")
     return found, values + size
 
 
@@ -82,18 +88,20 @@ def compare(what: str, content: bytes, digest: str | None) -> None:
 
 
 def cpio_members(raw: bytes) -> Iterator[tuple[str, int, bytes]]:
-    """Name, mode and content. A member: magic, 13 numbers of 8 digits, name, content; padded to 4."""
-    at = 0
-    while True:
-        if not CPIO.match(raw, at):
-            raise Refused("is a broken RPM package: a member of its payload is no member")
-        numbers = [int(raw[field : field + 8], 16) for field in range(at + 6, at + 110, 8)]
-        mode, size, length = numbers[1], numbers[6], numbers[11]
-        start = (at + 110 + length + 3) & ~3
-        if start + size > len(raw):
-            raise Refused("is a broken RPM package: its payload is cut off")
-        name = raw[at + 110 : at + 110 + length].rstrip(b"\0").decode(errors="replace")
-        if name == TRAILER:
-            return
-        yield name, mode, raw[start : start + size]
-        at = (start + size + 3) & ~3
+    """Name, mode and content."""
+    stream = Stream(iter([raw]))
+    try:
+        while True:
+            header = cpio.parse(stream)
+            name = cpio.name_of(stream, header)
+            content = stream.take(header.size)
+            if len(content) < header.size or header.checksum is not None:
+                raise cpio.cut_off(header)
+            cpio.finish(stream, header)
+            if name == cpio.TRAILER:
+                break
+            yield name, header.mode, content
+        if stream.skip_nuls():
+            raise Refused(f"byte {stream.at}: something follows the end")
+    except Refused as error:
+        raise Refused(f"is a broken RPM package: its payload, {error}") from error

@@ -18,16 +18,18 @@ from pathlib import Path
 
 from cryptography import x509
 
+from vbuskit.base import inputs
 from vbuskit.base.artifact import Artifact, write, written
 from vbuskit.base.errors import Refused, UsageError
 from vbuskit.base.run import Runner
 from vbuskit.kmp import compressed, pkcs7
 from vbuskit.kmp.detached import Asked
-from vbuskit.kmp.keys import Key, read
+from vbuskit.kmp.keys import Key
 
 MARKER = b"~Module signature appended~\n"
 TRAILER = struct.Struct(">5B3sI")
 PKCS7_TYPE = 2
+LARGEST = 1 << 30  # bytes of a module with all that debuggers read
 
 
 def sign_module(module: bytes, key: Key) -> bytes:
@@ -127,7 +129,7 @@ def signed_files(modules: Sequence[Path], key: Key, into: Path) -> list[Artifact
 
 
 def signed_file(path: Path, key: Key) -> bytes:
-    module = read(path)
+    module = inputs.content(path, LARGEST)
     try:
         return sign_module(module, key)
     except Refused as error:

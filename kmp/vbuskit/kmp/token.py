@@ -62,10 +62,10 @@ def load_key(uri: TokenUri, certificate: Path | None, pin: bytes | None) -> Key:
 
 
 def text_of(pin: bytes) -> str:
-    try:
-        return pin.decode()
-    except UnicodeDecodeError:
-        raise Refused("the PIN is not UTF-8, so it is no PIN") from None
+    text = pin.decode(errors="surrogateescape")  # what `decode` raises would hold the PIN
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise Refused("the PIN is not UTF-8, so it is no PIN")
+    return text
 
 
 def the_token(uri: TokenUri) -> pkcs11.Token:
@@ -112,7 +112,10 @@ def beside(session: pkcs11.Session, private: SignMixin, uri: TokenUri) -> x509.C
     found = [bytes(each[Attribute.VALUE]) for each in session.get_objects(wanted)]
     if not found:
         raise Refused(f"{uri.text}: no certificate with the key's id", hint="--certificate FILE")
-    return parse_certificate(the_only(found, "certificate", uri))
+    try:
+        return parse_certificate(the_only(found, "certificate", uri))
+    except Refused as error:
+        raise Refused(f"{uri.text}: what lies beside the key {error}", hint="--certificate FILE") from error
 
 
 def the_only(found: list[Found], what: str, uri: TokenUri) -> Found:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from cryptography import x509
 
 from vbuskit.base.errors import Refused
-from vbuskit.kmp.keys import parse_certificate, read
+from vbuskit.kmp.keys import UNREADABLE, parse_certificate, read, readable
 from vbuskit.kmp.pkcs7 import UnknownSigner
 
 BEGIN = b"-----BEGIN "
@@ -27,6 +27,12 @@ class Trust:
     def __post_init__(self) -> None:
         if not self.certificates:
             raise Refused("has no certificate in it")
+        names = {(each.issuer.public_bytes(), each.serial_number) for each in self.certificates}
+        if len(names) < len(self.certificates):
+            raise Refused(
+                "two of its certificates have one issuer and one serial number",
+                hint="a signature says no more of its key, so which of them is meant? leave one out",
+            )
 
     def judged(self, judge: Callable[[x509.Certificate], Answer]) -> Answer:
         """What `judge` says for the one certificate that signed."""
@@ -49,7 +55,7 @@ def load_trust(path: Path) -> Trust:
     """One DER certificate, or any number in PEM with words between them."""
     raw = read(path)
     try:
-        return Trust(tuple(certificates(raw)))
+        return Trust(tuple(dict.fromkeys(certificates(raw))))
     except Refused as error:
         raise Refused(f"{path}: {error}", hint=error.hint) from error
 
@@ -62,6 +68,6 @@ def certificates(raw: bytes) -> list[x509.Certificate]:
     if BEGIN not in raw:
         return [parse_certificate(raw)]
     try:
-        return x509.load_pem_x509_certificates(raw)
-    except ValueError as error:
+        return [readable(each) for each in x509.load_pem_x509_certificates(raw)]
+    except UNREADABLE as error:
         raise Refused("one of its certificates cannot be read, so none is trusted") from error

@@ -7,11 +7,10 @@ import argparse
 from pathlib import Path
 
 from vbuskit.base.places import Places
-from vbuskit.base.run import Runner
+from vbuskit.base.run import PASSPHRASE, Runner
 from vbuskit.ci.pipeline import Build, Factory
 from vbuskit.drivers.devel import site_of
 from vbuskit.drivers.kernel import modules, modules_for, newest_release
-from vbuskit.kmp.keyfiles import PASSPHRASE
 from vbuskit.kmp.keyring import Choice, chosen_key
 
 
@@ -56,6 +55,7 @@ def choice(options: argparse.Namespace) -> Choice:
         certificate=options.certificate,
         passphrase=options.passphrase_file,
         detached=options.detached,
+        variable=options.secret,
     )
 
 

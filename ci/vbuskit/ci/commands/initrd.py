@@ -10,8 +10,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from vbuskit.base.errors import Exit, Refused
+from vbuskit.base.errors import Exit, Refused, printable
 from vbuskit.ci.commands.verify import trust_argument
+from vbuskit.ci.verify import naming
 from vbuskit.initrd import check, inspect, kmod
 from vbuskit.initrd.image import read_image
 from vbuskit.kmp import pkcs7
@@ -37,7 +38,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> Exit:
     if options.verb == "inspect":
-        return tell(inspect.lines(read_image(options.image), signed_by))
+        image = read_image(options.image)
+        with naming(str(options.image)):
+            return tell(inspect.lines(image, signed_by))
     return check_image(options)
 
 
@@ -45,7 +48,8 @@ def check_image(options: argparse.Namespace) -> Exit:
     """The answer first; below it what holds, or what does not and what to do about it."""
     signer = trusting(load_trust(options.trust)) if options.trust else signed_by
     image = read_image(options.image)
-    found = check.check(image, root=options.root, kernel=options.kernel, signer=signer)
+    with naming(str(options.image)):
+        found = check.check(image, root=options.root, kernel=options.kernel, signer=signer)
     wrong = [finding for finding in found if not finding.holds]
     answer = "no: it cannot" if wrong else "yes: it can"
     tell([f"{options.image}: {answer} reach its root disk on vbus"])
@@ -57,9 +61,8 @@ def check_image(options: argparse.Namespace) -> Exit:
 
 
 def tell(lines: Iterable[str]) -> Exit:
-    """Names in an image may be anything: no line breaks, no terminal sequences."""
     for line in lines:
-        print("".join(c if c.isprintable() else "?" for c in line))
+        print(printable(line))
     return Exit.OK
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from vbuskit.base.artifact import write
-from vbuskit.base.errors import Exit
+from vbuskit.base.errors import Exit, printable
 from vbuskit.base.places import Places
 from vbuskit.kmp.keyring import state_certificate
 from vbuskit.kmp.keys import load_certificate
@@ -30,5 +30,5 @@ def main(options: argparse.Namespace) -> Exit:
     check_fit(certificate)
     request = write(places.out / "vbuskit-mok.der", certificate.public_bytes(Encoding.DER))
     for line in words(request.path, certificate):
-        print(line)
+        print(printable(line))
     return Exit.OK

@@ -7,7 +7,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from vbuskit.base.errors import Exit
+from vbuskit.base.errors import Exit, printable
 from vbuskit.base.places import Places
 from vbuskit.ci.verify import verify
 from vbuskit.kmp.keyring import state_certificate
@@ -35,5 +35,5 @@ def main(options: argparse.Namespace) -> Exit:
     )
     for file in options.files:
         for line in trust.judged(partial(verify, file)):
-            print(line)
+            print(printable(line))
     return Exit.OK

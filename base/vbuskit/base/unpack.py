@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Streams of bytes, out of a file or out of any compression that the kernel reads; bounded in memory."""
+"""Streams of bytes, out of a file or of any compression that kernels read; bounded in memory and time."""
 
 from __future__ import annotations
 
 import bz2
 import lzma
-import struct
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -20,6 +20,21 @@ MEMORY = 128 << 20
 LZ4_BLOCK = 8 << 20  # unpacked; lz4 -l has no other size
 LZ4_PACKED = LZ4_BLOCK + LZ4_BLOCK // 255 + 16  # what a block that cannot be packed becomes
 LZ4_MAGIC = 0x184C2102
+LZ4_BLOCKS = 10_000  # of one stream, magic numbers included: 2 GiB need 256
+NULS = re.compile(rb"\0*")
+
+
+class Budget:
+    """What may be spent on one file in all, however its parts share it out."""
+
+    def __init__(self, most: int, otherwise: str) -> None:
+        self._left, self._otherwise = most, otherwise
+
+    def spend(self, amount: int) -> None:
+        """Refused, as `otherwise` says, where that is more than what is left."""
+        self._left -= amount
+        if self._left < 0:
+            raise Refused(self._otherwise)
 
 
 class Stream:
@@ -73,6 +88,16 @@ class Stream:
                 break
         return size - left
 
+    def skip_nuls(self) -> bool:
+        """Whether anything follows the NUL bytes that are next."""
+        while True:
+            found = NULS.match(self._chunk, self._next)
+            self._next = found.end() if found else self._next
+            if self._next < len(self._chunk):
+                return True
+            if not self._fill():
+                return False
+
     def give_back(self, unused: bytes) -> None:
         """Bytes that were taken last, so that they are taken next."""
         if unused:
@@ -84,6 +109,9 @@ class Stream:
         self._before += len(self._chunk)
         self._chunk, self._next = next(self._chunks, b""), 0
         return bool(self._chunk)
+
+
+Method = Callable[[Stream], Iterator[bytes]]
 
 
 class Decompressor(Protocol):
@@ -145,13 +173,17 @@ def lzma_alone(packed: Stream) -> Iterator[bytes]:
 
 
 def xz(packed: Stream) -> Iterator[bytes]:
+    return streamed(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY), packed)
+
+
+def xz_of_kernels(packed: Stream) -> Iterator[bytes]:
     head = packed.peek(8)
     if len(head) == 8 and head[7] > 1:
         raise Refused(
             "has a check that the kernel does not know; it knows crc32",
             hint="compress with xz --check=crc32",
         )
-    return streamed(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY), packed)
+    return xz(packed)
 
 
 def zstd(packed: Stream) -> Iterator[bytes]:
@@ -180,7 +212,9 @@ def lz4(packed: Stream) -> Iterator[bytes]:
         import lz4.block
     except ImportError:
         raise Blocked("Python has no lz4", hint="apt install python3-lz4") from None
+    blocks = Budget(LZ4_BLOCKS, f"has more than {LZ4_BLOCKS} blocks")
     while head := packed.take(4):
+        blocks.spend(1)
         size = int.from_bytes(head, "little")
         if size == LZ4_MAGIC and len(head) == 4:
             continue
@@ -194,9 +228,11 @@ def lz4(packed: Stream) -> Iterator[bytes]:
         if len(block) < size:
             raise EOFError
         try:
-            yield lz4.block.decompress(block, uncompressed_size=LZ4_BLOCK)
+            out = lz4.block.decompress(block, uncompressed_size=LZ4_BLOCK)
         except lz4.block.LZ4BlockError as error:
             raise ValueError(str(error).lower()) from error
+        if out:  # nothing would be the end
+            yield out
 
 
 def lzo(packed: Stream) -> Iterator[bytes]:
@@ -204,12 +240,12 @@ def lzo(packed: Stream) -> Iterator[bytes]:
 
 
 # The first two bytes -> its name and its reader; what lib/decompress.c of the Linux sources goes by.
-METHODS: dict[bytes, tuple[str, Callable[[Stream], Iterator[bytes]]]] = {
+METHODS: dict[bytes, tuple[str, Method]] = {
     b"\x1f\x8b": ("gzip", gzip),
     b"\x1f\x9e": ("gzip", gzip),
     b"BZ": ("bzip2", bzip2),
     b"\x5d\x00": ("lzma", lzma_alone),
-    b"\xfd\x37": ("xz", xz),
+    b"\xfd\x37": ("xz", xz_of_kernels),
     b"\x89\x4c": ("lzo", lzo),
     b"\x02\x21": ("lz4", lz4),
     b"\x28\xb5": ("zstd", zstd),
@@ -218,9 +254,25 @@ METHODS: dict[bytes, tuple[str, Callable[[Stream], Iterator[bytes]]]] = {
 
 def unpacked(magic: bytes, packed: Stream) -> Iterator[bytes]:
     """What the method of `magic` makes of `packed`; Refused where the data are damaged or end too early."""
+    return checked(METHODS[magic][1](packed))
+
+
+def checked(chunks: Iterator[bytes]) -> Iterator[bytes]:
     try:
-        yield from METHODS[magic][1](packed)
+        yield from chunks
     except EOFError:
-        raise Refused("is cut off", hint="build the image again; is its disk full?") from None
-    except (ValueError, OSError, zlib.error, lzma.LZMAError, struct.error) as error:
-        raise Refused(f"is damaged: {error}", hint="build the image again") from error
+        raise Refused("is cut off") from None
+    except (ValueError, OSError, zlib.error, lzma.LZMAError) as error:
+        raise Refused(f"is damaged: {error}") from error
+
+
+def whole(method: Method, raw: bytes, most: int) -> bytes:
+    """What `raw` unpacks to; Refused for more than `most` bytes, and where anything follows."""
+    packed, parts = Stream(iter([raw])), []
+    budget = Budget(most, f"unpacks to more than {most >> 20} MiB")
+    for part in checked(method(packed)):
+        budget.spend(len(part))
+        parts.append(part)
+    if packed.at < len(raw):
+        raise Refused(f"has {len(raw) - packed.at} bytes after what is compressed")
+    return b"".join(parts)
