@@ -36,14 +36,16 @@ class Factory:
     def iso(self) -> Artifact:
         """out/vbuskit-VERSION.iso, and everything before it."""
         release = current_release(self.places.tree)
-        packages = list(self.packages().values())
+        packages = [*self.packages().values(), *self.rpms().values()]
         name = f"vbuskit-{release.version}.iso"
 
         def work(folder: Path) -> Results:
-            return {name: driver_iso.build(self.places.tree, release, self.key, packages, folder / name)}
+            path = folder / name
+            return {name: driver_iso.build(self.run, self.places.tree, release, self.key, packages, path)}
 
         sums = [package.sha256 for package in packages]
-        inputs = digest_of(self._own(), repr(release), *sums, self.key.certificate_der)
+        tool = self.run(["createrepo_c", "--version"])
+        inputs = digest_of(self._own(), repr(release), tool, *sums, self.key.certificate_der)
         return self._published(remembered(self._steps("iso"), inputs, work)[name])
 
     def packages(self) -> Results:
@@ -93,7 +95,7 @@ class Factory:
         """Our own sources and libraries are inputs like the modules are."""
         tree = self.places.tree
         sources = ["LICENSES", "base/vbuskit", "kmp/debian", "kmp/rpm", "kmp/vbuskit", "initrd", "ci/iso"]
-        sources += ["ci/vbuskit/ci/iso.py", "ci/vbuskit/ci/manifest.py", "ci/vbuskit/ci/media.py"]
+        sources += [f"ci/vbuskit/ci/{name}.py" for name in ("iso", "manifest", "media", "repository")]
         libraries = [f"{name} {version(name)}" for name in ("cryptography", "pycdlib")]
         return digest_of(*libraries, digest_of_files(tree / source for source in sources))
 

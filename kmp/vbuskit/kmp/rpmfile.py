@@ -23,7 +23,9 @@ LEAD = b"\xed\xab\xee\xdb\x03"
 MAGIC = b"\x8e\xad\xe8\x01"
 # Tags of the first header and of the second one.
 SHA256_OF_HEADER = 273
+NAME, VERSION, RELEASE, ARCHITECTURE = 1000, 1001, 1002, 1022
 PAYLOAD_FORMAT, PAYLOAD_COMPRESSOR, PAYLOAD_SHA256 = 1124, 1125, 5092
+DIGESTS = frozenset({1035, PAYLOAD_SHA256, 5097})  # over a file, the payload, the payload before xz
 STRINGS = (6, 8)  # types: one string, a list of strings
 CPIO = re.compile(rb"070701[0-9a-fA-F]{104}")
 TRAILER = "TRAILER!!!"
@@ -31,9 +33,10 @@ TRAILER = "TRAILER!!!"
 
 @dataclass(frozen=True, slots=True)
 class Rpm:
-    """Installed files, by path without a leading `./`."""
+    """Installed files, by path without a leading `./`; texts of the header, the first of each list."""
 
     files: Mapping[str, bytes]
+    tags: Mapping[int, str]
 
     def modules(self) -> dict[str, bytes]:
         return {path: raw for path, raw in self.files.items() if path.endswith(MODULES)}
@@ -58,7 +61,7 @@ def read_rpm(raw: bytes) -> Rpm:
         if not stat.S_ISREG(mode) or path in files or ".." in path.split("/"):
             raise Refused(f"is an RPM package with a member that vbuskit never makes: {path!r}")
         files[path] = content
-    return Rpm(files)
+    return Rpm(files, tags)
 
 
 def header(raw: bytes, start: int) -> tuple[dict[int, str], int]:
