@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vbuskit.base.artifact import Artifact
+from vbuskit.base.errors import Refused
 from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Finished, Runner
 from vbuskit.ci.media import read_iso
@@ -65,14 +67,48 @@ class Apt:
         return re.findall(r"^Inst (\S+)", done.out, re.MULTILINE)
 
 
+# Release -> suite: of the suite and of the flavour of the kernel with headers here, of its suite, of others.
+OTHERS = {
+    "6.1.0-99-cloud-amd64": "bookworm",
+    "6.1.0-99-rt-amd64": "bookworm",
+    "7.0.1+deb14-cloud-amd64": "sid",
+    "4.4.1": "4.4.1",
+}
+
+Dummies = Callable[..., dict[str, Artifact]]
+
+
 @pytest.fixture(scope="module")
-def mnt(
+def factory(
     dummies: dict[str, Artifact], kernel: str, key: Key, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+) -> Factory:
     folder = tmp_path_factory.mktemp("repository")
     places = Places(tree=ROOT, out=folder / "out", cache=folder, state=folder)
-    iso = Factory(run=Runner(), places=places, key=key, kernel=kernel, build=lambda *_: dummies).iso()
-    return unpacked(read_iso(iso.path), folder / "mnt")
+    return Factory(run=Runner(), places=places, key=key, kernel=kernel, build=lambda *_: dummies)
+
+
+@pytest.fixture(scope="module")
+def mnt(factory: Factory) -> Path:
+    """An ISO for the one kernel that has headers here."""
+    return unpacked(read_iso(factory.iso().path), factory.places.state / "mnt")
+
+
+@pytest.fixture(scope="module")
+def all_of(factory: Factory, dummies_for: Dummies) -> Callable[[Path, Iterable[str]], Artifact]:
+    """Makes, in a folder, an ISO for the kernel that has headers here and for others."""
+    built = {release: dummies_for(release) for release in OTHERS}
+
+    def make(folder: Path, others: Iterable[str] = OTHERS) -> Artifact:
+        mine = replace(factory, places=replace(factory.places, out=folder))
+        return mine.iso([replace(mine, kernel=other, build=lambda *_: built[_[2]]) for other in others])
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def several(all_of: Callable[..., Artifact], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("several")
+    return unpacked(read_iso(all_of(folder / "out").path), folder / "mnt")
 
 
 def unpacked(files: Mapping[str, bytes], folder: Path) -> Path:
@@ -87,9 +123,11 @@ AptOf = Callable[..., Apt]
 
 @pytest.fixture
 def apt(mnt: Path, kernel: str, tmp_path: Path) -> AptOf:
-    def make(option: str = "[trusted=yes] ") -> Apt:
-        source = f"{option}file:{mnt}/linux/deb {line_of_release(kernel) or kernel}/"
-        return Apt(tmp_path, source, ("kmod", f"linux-image-{kernel}"))
+    def make(
+        option: str = "[trusted=yes] ", folder: Path = mnt, suite: str = "", release: str = kernel
+    ) -> Apt:
+        source = f"{option}file:{folder}/linux/deb {suite or line_of_release(kernel) or kernel}/"
+        return Apt(tmp_path, source, ("kmod", f"linux-image-{release}"))
 
     return make
 
@@ -131,6 +169,36 @@ def test_apt_finds_a_changed_index(apt: AptOf, mnt: Path, tmp_path: Path, kernel
         index.write_bytes(before)
     assert done.code == 100
     assert "Hash Sum mismatch" in done.err or "unexpected size" in done.err
+
+
+@pytest.mark.parametrize(("release", "suite"), OTHERS.items())
+def test_each_suite_has_the_modules_of_its_own_newest_kernels(
+    apt: AptOf, several: Path, suite: str, release: str
+) -> None:
+    here = apt(folder=several, suite=suite, release=release)
+    assert here("update").err == ""
+    flavour = f"vbus-modules-{flavour_of(release)}"
+    assert here.chosen(flavour) == ["vbus-common", f"vbus-modules-{release}", flavour]
+
+
+def test_several_kernels_give_the_same_bytes_in_any_folder_and_any_order(
+    all_of: Callable[..., Artifact], several: Path, tmp_path: Path
+) -> None:
+    (before,) = (several.parent / "out").glob("*.iso")
+    assert all_of(tmp_path / "another", reversed(OTHERS)).path.read_bytes() == before.read_bytes()
+
+
+def test_what_is_for_all_kernels_is_on_the_iso_once_and_in_each_index(several: Path) -> None:
+    for pattern in ("deb/vbus-common_*.deb", "rpm/vbus-[0-9]*.rpm"):
+        assert len(list(several.glob(f"linux/{pattern}"))) == 1
+    indexes = [path.read_text() for path in several.glob("linux/deb/*/Packages")]
+    assert [index.count("Package: vbus-common\n") for index in indexes] == [1, 1, 1]
+
+
+def test_a_kernel_that_comes_in_two_forms_is_refused(factory: Factory, dummies_for: Dummies) -> None:
+    changed = dummies_for(factory.kernel, versions=False)
+    with pytest.raises(Refused, match=r"vbus-modules-.*\.deb: comes out in two forms"):
+        factory.iso([replace(factory, build=lambda *_: changed)])
 
 
 def test_a_kernel_that_no_suite_has_gets_an_index_of_its_own() -> None:

@@ -16,12 +16,11 @@ from vbuskit.kmp.keyring import Choice, chosen_key
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", metavar="RELEASE", help="default: the newest with headers installed")
-    key_arguments(parser)
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: out/ of the checkout")
+    shared_arguments(parser)
 
 
-def key_arguments(parser: argparse.ArgumentParser) -> None:
-    """No option takes a secret: every user of a machine reads its command lines."""
+def shared_arguments(parser: argparse.ArgumentParser) -> None:
+    """All but the kernel. No option takes a secret: every user of a machine reads its command lines."""
     parser.add_argument(
         "--key", metavar="FILE|URI", help="PEM, PKCS#12 or pkcs11: URI; default: that of the state directory"
     )
@@ -40,6 +39,7 @@ def key_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="a service has the key of --certificate: what is to be signed goes there, NAME.sig comes back",
     )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: out/ of the checkout")
 
 
 def choice(options: argparse.Namespace) -> Choice:
@@ -52,11 +52,15 @@ def choice(options: argparse.Namespace) -> Choice:
 
 
 def chosen_factory(options: argparse.Namespace) -> Factory:
+    return factory_for(options, options.kernel or newest_release())
+
+
+def factory_for(options: argparse.Namespace, kernel: str) -> Factory:
     places = Places.from_environment(options.out)
     return Factory(
         run=Runner(places.work() / "factory.log"),
         places=places,
         key=chosen_key(places, choice(options)),
-        kernel=options.kernel or newest_release(),
+        kernel=kernel,
         build=modules,
     )
