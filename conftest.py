@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,25 @@ def dummies(kernel: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def dummies_elsewhere(kernel: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
     """The same sources, built in a folder with another name."""
     return build_dummies(Runner(), tmp_path_factory.mktemp("another") / "longer" / "path")
+
+
+@pytest.fixture(scope="session")
+def dummies_for(
+    dummies: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, Artifact]]:
+    """The same modules for another kernel: they say so; and without symbol versions, if so wished."""
+
+    def make(release: str, *, versions: bool = True) -> dict[str, Artifact]:
+        run, folder = Runner(), tmp_path_factory.mktemp("other")
+        for name, module in dummies.items():
+            info, ko = folder / f"{name}.modinfo", folder / f"{name}.ko"
+            run(["objcopy", "-O", "binary", "--only-section=.modinfo", module.path, info])
+            said = re.sub(rb"vermagic=\S+", f"vermagic={release}".encode(), info.read_bytes())
+            info.write_bytes(said if versions else said.replace(b"modversions ", b""))
+            run(["objcopy", "--update-section", f".modinfo={info}", module.path, ko])
+        return {name: Artifact.of(folder / f"{name}.ko") for name in dummies}
+
+    return make
 
 
 @pytest.fixture(scope="session")

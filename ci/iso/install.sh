@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: MIT
 # Install the packages that fit the running kernel from this ISO: sh /mnt/linux/install.sh [--check]
 #
-#   --check              look only: verify everything, say what would be installed
+#   --check              look only: verify everything, say what would be installed and why
+#   --kernel RELEASE     for this kernel instead of the running one, as uname -r says it there
 #   --certificate FILE   check manifest.p7s against this certificate (PEM or DER; needs openssl)
 #
-# Exit codes: 0 installed, or with --check: fits; 1 dpkg failed; 2 wrong words; 3 root, a program or a file
-# is missing; 4 something on the ISO is not what the manifest says; 5 no package for this kernel.
+# Exit codes: 0 installed, or with --check: fits; 1 dpkg or rpm failed; 2 wrong words; 3 root, a program or a
+# file is missing; 4 something on the ISO is not what the manifest says; 5 no package for this kernel.
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 check=no
+kernel=
 certificate=
 
 leave() {
@@ -20,7 +22,7 @@ leave() {
     exit "$code"
 }
 
-usage() { sed -n '3,9s/^# \{0,1\}//p' "$root/linux/install.sh"; }
+usage() { sed -n '3,10s/^# \{0,1\}//p' "$root/linux/install.sh"; }
 
 read_words() {
     while [ $# -gt 0 ]; do
@@ -30,6 +32,11 @@ read_words() {
             [ $# -ge 2 ] || leave 2 "--certificate needs a file"
             certificate=$2
             [ -r "$certificate" ] || leave 3 "$certificate: cannot be read"
+            shift
+            ;;
+        --kernel)
+            [ $# -ge 2 ] || leave 2 "--kernel needs a release, as uname -r says it"
+            kernel=$2
             shift
             ;;
         -h | --help)
@@ -43,10 +50,19 @@ read_words() {
 }
 
 need_programs() {
-    for program in dpkg dpkg-deb sha256sum; do
-        command -v "$program" >/dev/null || leave 3 "$program is missing: this installs on Debian systems only"
-    done
+    command -v sha256sum >/dev/null || leave 3 "sha256sum is missing, so nothing can be verified"
     [ "$check" = yes ] || [ "$(id -u)" = 0 ] || leave 3 "only root may install; --check looks without root"
+}
+
+# Sets `family`: whose database has itself. Either may lie around as a mere tool on a system of the other one.
+choose_family() {
+    if [ "$(dpkg-query -W -f '${db:Status-Status}' dpkg 2>/dev/null)" = installed ]; then
+        family=deb manager=dpkg
+    elif rpm -q rpm >/dev/null 2>&1; then
+        family=rpm manager=rpm
+    else
+        leave 3 "neither dpkg nor rpm manages this system; the packages are in linux/deb and linux/rpm"
+    fi
 }
 
 # The sums cover every file; the manifest covers the sums; the signature covers the manifest.
@@ -78,22 +94,27 @@ verify_signature() {
     echo "install.sh: the manifest is signed by $(openssl x509 -noout -subject -in "$work/trusted.pem")"
 }
 
-# Sets `package`; a package file says itself, in the field Kernel-Release, which kernel it is for.
-choose_package() {
-    kernel=$(uname -r)
-    package=
-    others=
-    for file in "$root"/linux/deb/*.deb; do
-        [ -f "$file" ] || continue
-        its=$(dpkg-deb -f "$file" Kernel-Release)
-        others="$others${its:+ $its}"
-        [ "$its" != "$kernel" ] || package=$file
-    done
-    [ -n "$package" ] || leave 5 "no package for kernel $kernel; this ISO has one for:${others:- none}"
+# Kernel and file of each package of the family that is for a kernel, a line each, as the manifest says.
+listed() {
+    awk -F '"' -v folder="linux/$family/" '
+        $2 == "file" { file = $4 }
+        $2 == "kernel" && $4 != "" && index(file, folder) == 1 { print $4, file }' "$root/manifest.json"
 }
 
+# Sets `package`.
+choose_package() {
+    which="kernel $kernel"
+    [ -n "$kernel" ] || which="the running kernel, $(uname -r)"
+    kernel=${kernel:-$(uname -r)}
+    package=$(listed | while read -r its file; do [ "$its" != "$kernel" ] || echo "$root/$file"; done)
+    [ -n "$package" ] || leave 5 "no $family package for $which; this ISO has one for: $(kernels)" \
+        "boot one of these, or have an ISO made for yours: vbuskit iso --kernel $kernel"
+}
+
+kernels() { listed | cut -d ' ' -f 1 | sort -u | paste -s -d ' ' | sed 's/^$/none/'; }
+
 # Sets `common`, which `package` needs; empty where a newer one is installed, for other kernels' packages need that.
-choose_common() {
+choose_common_deb() {
     common=$(find "$root/linux/deb" -name 'vbus-common_*.deb')
     state=$(dpkg-query -W -f '${db:Status-Status} ${Version}' vbus-common 2>/dev/null) || state=
     its=$(dpkg-deb -f "$common" Version)
@@ -102,21 +123,43 @@ choose_common() {
     esac
 }
 
+choose_common_rpm() { common=$(find "$root/linux/rpm" -name 'vbus-[0-9]*.rpm'); }
+
+explain() {
+    echo "install.sh: $(basename -- "$package") fits $which, and $manager manages this system" \
+        "${common:+(with $(basename -- "$common"), which it needs)}"
+}
+
+install_deb() {
+    dpkg -i ${common:+"$common"} "$package" ||
+        leave 1 "$name: dpkg failed, see above" "where packages are missing: apt-get --fix-broken install"
+}
+
+# -F leaves a newer one alone. -U would remove other kernels' modules, for they have the same name.
+install_rpm() {
+    how=-i
+    ! rpm -q vbus >/dev/null 2>&1 || how=-F
+    rpm "$how" "$common" || leave 1 "$(basename -- "$common"): rpm failed, see above"
+    rpm -i --replacepkgs "$package" ||
+        leave 1 "$name: rpm failed, see above" "zypper and dnf resolve more, with linux/rpm as a repository: README.txt"
+}
+
 install_package() {
     name=$(basename -- "$package")
     if [ "$check" = yes ]; then
-        echo "install.sh: $name fits kernel $kernel; nothing was installed"
+        echo "install.sh: everything is what the manifest says; nothing was installed"
         return 0
     fi
-    dpkg -i ${common:+"$common"} "$package" ||
-        leave 1 "$name: dpkg failed, see above" "where packages are missing: apt-get --fix-broken install"
+    "install_$family"
     echo "install.sh: installed $name"
 }
 
 read_words "$@"
 need_programs
+choose_family
 verify_files
 verify_signature
 choose_package
-choose_common
+"choose_common_$family"
+explain
 install_package

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from vbuskit.base import sandbox
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import Exit
 from vbuskit.ci import cli
-from vbuskit.ci.commands import factory
+from vbuskit.ci.commands import factory, iso
+from vbuskit.drivers.kernel import ModuleBuildFailed, Site
+from vbuskit.drivers.kernels import Kernel, Line
 from vbuskit.kmp.flavour import flavour_of
 
 
@@ -63,6 +67,72 @@ def test_the_rpm_comes_as_two_packages_of_which_verify_accepts_the_one_with_modu
     assert "3 modules signed by" in capsys.readouterr().out
     assert cli.main(["verify", shared]) == Exit.REFUSED
     assert "has no kernel modules, and nothing else in it could be signed" in capsys.readouterr().err
+
+
+def test_an_iso_for_several_kernels_takes_releases_and_kernels_of_suites(
+    state: Path,
+    kernel: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    dummies_for: Callable[[str], dict[str, Artifact]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entered: list[bool] = []
+    release = "6.12.9+deb13-rt-amd64"
+    monkeypatch.setattr(sandbox, "enter", lambda: entered.append(True))
+    monkeypatch.setattr(iso, "site_for", lambda *_: Site(release, ""))
+    monkeypatch.setattr(iso, "modules_for", lambda *_: dummies_for(release))
+    words = ["--kernel", kernel, "--kernel", "trixie/rt-amd64", "--out", str(tmp_path / "out")]
+    assert cli.main(["iso", *words]) == Exit.OK
+    made = capsys.readouterr().out.strip()
+    assert cli.main(["verify", made]) == Exit.OK
+    said = capsys.readouterr().out
+    for each in (kernel, release):
+        assert f"linux/deb/vbus-modules-{each}_" in said
+    assert said.count("linux/rpm/vbus-kmp-") == 2
+    assert entered == [True]
+
+
+def test_all_kernels_leave_out_what_only_informs_and_does_not_build(
+    state: Path,
+    kernel: str,
+    dummies: dict[str, Artifact],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def built(_: object, __: object, wanted: Kernel) -> dict[str, Artifact]:
+        if wanted.line.name == broken:
+            raise ModuleBuildFailed("modules: no such member")
+        return dummies
+
+    informing = Kernel(Line("old", "old", "5", informing=True), "amd64")
+    gating = Kernel(Line("new", "new", "6"), "amd64")
+    foreign = Kernel(Line("new", "new", "6"), "arm64")
+    monkeypatch.setattr(iso, "KERNELS", (informing, gating, foreign))
+    monkeypatch.setattr(sandbox, "enter", lambda: None)
+    monkeypatch.setattr(iso, "site_for", lambda *_: Site(kernel, ""))
+    monkeypatch.setattr(iso, "modules_for", built)
+    broken = "old"
+    assert cli.main(["iso", "--all-kernels", "--out", str(tmp_path / "out")]) == Exit.OK
+    assert "vbuskit: old/amd64 is left out: modules: no such member\n" in capsys.readouterr().err
+    broken = "new"
+    assert cli.main(["iso", "--all-kernels", "--out", str(tmp_path / "out")]) == Exit.FAILED
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--all-kernels", "--kernel", "x"], "--all-kernels: are all that there are"),
+        (["--kernel", "sid/arm64"], "sid/arm64: the packages are for amd64"),
+        (["--kernel", "sid/s390x"], "sid/s390x: is no kernel that vbuskit builds for"),
+    ],
+)
+def test_kernels_that_no_iso_can_have_are_a_usage_error(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert cli.main(["iso", *words, "--out", str(tmp_path)]) == Exit.USAGE
+    assert said in capsys.readouterr().err
 
 
 def test_verify_makes_no_key(state: Path, tmp_path: Path) -> None:

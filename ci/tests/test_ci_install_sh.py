@@ -23,17 +23,19 @@ SHARED = f"linux/deb/{COMMON}_{VERSION}_all.deb"
 DPKG = shutil.which("dpkg")
 # A pattern: of the one kernel that has headers here.
 DEB = f"linux/deb/{MODULES}-*_{VERSION}_amd64.deb"
+RPM, KMP = f"linux/rpm/vbus-{VERSION}-1.x86_64.rpm", f"linux/rpm/vbus-kmp-*-{VERSION}_k*.rpm"
+INDEXES = ["linux/deb/*/Packages", "linux/deb/*/Release", "linux/rpm/repodata/primary.xml.gz"]
 
 
 class Guest:
-    """A folder with the ISO's files, and stand-ins for `uname`, `id`, `dpkg-query` and `dpkg`."""
+    """A folder with the ISO's files, and stand-ins for `uname`, `id` and the programs of dpkg, or of rpm."""
 
     def __init__(self, folder: Path, kernel: str) -> None:
         self.mnt, self._bin, self.installed = folder / "mnt", folder / "bin", folder / "installed"
         self._bin.mkdir()
         self.program("uname", f"echo {kernel}")
         self.program("id", "echo 0")
-        self.program("dpkg-query", "exit 1")
+        self.knows()
         self.program(
             "dpkg", f'[ "$1" != --compare-versions ] || exec {DPKG} "$@"\necho "$@" >>{self.installed}'
         )
@@ -41,6 +43,18 @@ class Guest:
     def program(self, name: str, body: str) -> None:
         (self._bin / name).write_text(f"#!/bin/sh\n{body}\n")
         (self._bin / name).chmod(0o755)
+
+    def knows(self, common: str = "") -> None:
+        """dpkg's database has itself, and `common` as the state and the version of vbus-common."""
+        self.program(
+            "dpkg-query",
+            f"case $4 in dpkg) echo installed ;; *) [ -n '{common}' ] && echo '{common}' ;; esac",
+        )
+
+    def of_rpm(self, body: str) -> None:
+        """Not dpkg's any more; `body` is what rpm does besides saying that it is installed."""
+        self.program("dpkg-query", "exit 1")
+        self.program("rpm", f'case "$*" in "-q rpm") exit 0 ;; esac\n{body}')
 
     def file(self, pattern: str) -> Path:
         (path,) = self.mnt.glob(pattern)
@@ -61,6 +75,9 @@ class Guest:
             "grep",
             "sed",
             "find",
+            "awk",
+            "sort",
+            "paste",
             "dpkg-deb",
             "openssl",
             "tar",
@@ -109,7 +126,7 @@ def test_the_packages_of_the_running_kernel_are_installed_at_once(guest: Guest) 
 def test_a_newer_shared_package_stays_because_other_kernels_may_need_it(
     guest: Guest, state: str, taken: bool
 ) -> None:
-    guest.program("dpkg-query", f"echo '{state}'")
+    guest.knows(state)
     assert guest.install().code == 0
     assert (SHARED in guest.installed.read_text()) == taken
     assert str(guest.file(DEB)) in guest.installed.read_text()
@@ -119,8 +136,23 @@ def test_check_only_looks_and_needs_no_root(guest: Guest) -> None:
     guest.program("id", "echo 1000")
     done = guest.install("--check")
     assert done.code == 0, done.err
-    assert "fits kernel" in done.out and "nothing was installed" in done.out
+    assert "nothing was installed" in done.out
     assert not guest.installed.exists()
+
+
+def test_one_line_says_what_was_chosen_and_why(guest: Guest, kernel: str) -> None:
+    line = (
+        f"install.sh: {guest.file(DEB).name} fits the running kernel, {kernel}, and dpkg manages this system"
+    )
+    assert f"{line} (with {Path(SHARED).name}, which it needs)\n" in guest.install().out
+
+
+def test_another_kernel_than_the_running_one_can_be_named(guest: Guest, kernel: str) -> None:
+    guest.program("uname", "echo 9.9.0-1-amd64")
+    done = guest.install("--kernel", kernel)
+    assert done.code == 0, done.err
+    assert f"{guest.file(DEB).name} fits kernel {kernel}, and dpkg" in done.out
+    assert str(guest.file(DEB)) in guest.installed.read_text()
 
 
 @pytest.mark.parametrize("form", ["pem", "der"])
@@ -164,7 +196,7 @@ def test_a_changed_manifest_is_refused_by_its_signature(guest: Guest, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "name", ["README.txt", "linux/certificate.der", "linux/certificate.pem", SHARED, DEB]
+    "name", ["README.txt", "linux/certificate.der", "linux/certificate.pem", SHARED, DEB, RPM, KMP, *INDEXES]
 )
 def test_a_flipped_byte_installs_nothing_and_is_named(guest: Guest, name: str) -> None:
     path = guest.file(name)
@@ -176,7 +208,7 @@ def test_a_flipped_byte_installs_nothing_and_is_named(guest: Guest, name: str) -
 
 def test_changed_sums_are_refused(guest: Guest) -> None:
     flip(guest.file(DEB))
-    Runner()(["sh", "-c", "sha256sum README.txt linux/*.* linux/deb/* >SHA256SUMS"], cwd=guest.mnt)
+    Runner()(["sh", "-c", "sha256sum README.txt $(find linux -type f) >SHA256SUMS"], cwd=guest.mnt)
     done = guest.install()
     assert (done.code, guest.installed.exists()) == (4, False)
     assert "SHA256SUMS: is not the one of the manifest" in done.err
@@ -192,7 +224,33 @@ def test_a_kernel_without_a_package_is_told_which_kernels_there_are(guest: Guest
     guest.program("uname", "echo 9.9.0-1-amd64")
     done = guest.install()
     assert (done.code, guest.installed.exists()) == (5, False)
-    assert f"no package for kernel 9.9.0-1-amd64; this ISO has one for: {kernel}\n" in done.err
+    said = f"no deb package for the running kernel, 9.9.0-1-amd64; this ISO has one for: {kernel}\n"
+    assert said in done.err
+    assert "boot one of these, or have an ISO made for yours: vbuskit iso --kernel 9.9.0-1-amd64" in done.err
+
+
+@pytest.mark.parametrize(("vbus", "how"), [("exit 1", "-i"), ("exit 0", "-F")])
+def test_where_rpm_manages_the_system_rpm_installs(guest: Guest, kernel: str, vbus: str, how: str) -> None:
+    guest.of_rpm(f'case "$*" in "-q vbus") {vbus} ;; esac\necho "$@" >>{guest.installed}')
+    done = guest.install()
+    assert done.code == 0, done.err
+    shared, kmp = guest.file(RPM), guest.file(KMP)
+    assert guest.installed.read_text() == f"{how} {shared}\n-i --replacepkgs {kmp}\n"
+    assert f"{kmp.name} fits the running kernel, {kernel}, and rpm manages this system" in done.out
+
+
+def test_rpms_refusal_is_passed_on_with_what_resolves_more(guest: Guest) -> None:
+    guest.of_rpm("case $2 in *-kmp-*) exit 1 ;; *--replacepkgs*) exit 1 ;; esac")
+    done = guest.install()
+    assert done.code == 1
+    assert "rpm failed" in done.err and "linux/rpm as a repository" in done.err
+
+
+def test_a_system_of_neither_dpkg_nor_rpm_is_told_so(guest: Guest) -> None:
+    guest.program("dpkg-query", "exit 1")
+    guest.program("rpm", "exit 1")
+    done = guest.install("--check")
+    assert (done.code, "neither dpkg nor rpm manages this system" in done.err) == (3, True)
 
 
 def test_only_root_installs(guest: Guest) -> None:
@@ -207,7 +265,7 @@ def test_dpkgs_refusal_is_passed_on(guest: Guest) -> None:
     assert "dpkg failed" in done.err
 
 
-@pytest.mark.parametrize("words", [["--frobnicate"], ["--certificate"]])
+@pytest.mark.parametrize("words", [["--frobnicate"], ["--certificate"], ["--kernel"]])
 def test_wrong_words_are_answered_with_two(guest: Guest, words: list[str]) -> None:
     assert guest.install(*words).code == 2
 

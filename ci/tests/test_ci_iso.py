@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from vbuskit.base.artifact import Artifact
+from vbuskit.base.errors import Refused
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.ci.iso import unsigned_digest
@@ -138,7 +139,14 @@ def test_install_sh_is_executable_on_the_iso(made: Made, key: Key, tmp_path: Pat
 
 def test_names_that_are_alike_in_capitals_stay_apart(tmp_path: Path) -> None:
     files = {"a/one-name.txt": b"1", "a/one_name.txt": b"2", "A/ONE NAME.TXT": b"3", "b": b"", "b~": b"4"}
+    files |= {"a/6.1.0-56/x.y": b"5", "a/6.1.0_56/x": b"6"}
     assert read_iso(write_iso(files, 0, tmp_path / "x.iso").path) == files
+
+
+def test_a_name_that_joliet_cannot_hold_is_refused_by_its_name(tmp_path: Path) -> None:
+    assert read_iso(write_iso({"a/" + 64 * "n": b""}, 0, tmp_path / "x.iso").path)
+    with pytest.raises(Refused, match=r"a/n{65}: is too long a name for an ISO, which takes 64 characters"):
+        write_iso({"a/" + 65 * "n": b""}, 0, tmp_path / "x.iso")
 
 
 def test_pycdlibs_clock_and_random_numbers_are_given_back() -> None:

@@ -30,17 +30,23 @@ VOLUME = "VBUSKIT"
 SECTOR = 2048
 DEEPEST = 8  # levels of folders; ECMA-119 6.8.2.1
 LARGEST = 1 << 30  # bytes
+LONGEST = 64  # of a name; Joliet
 MOST = 10_000  # files and folders
 
 
 def write_iso(files: Mapping[str, bytes], epoch: int, path: Path) -> Artifact:
     """Write an ISO with these files; scripts (*.sh) are executable. Equal inputs give equal bytes."""
+    long = [name for name in files if max(map(len, PurePosixPath(name).parts)) > LONGEST]
+    if long:
+        raise Refused(f"{long[0]}: is too long a name for an ISO, which takes {LONGEST} characters")
     with pinned(epoch), written(path) as draft:
         iso = pycdlib.PyCdlib()
         iso.new(interchange_level=3, vol_ident=VOLUME, joliet=3, rock_ridge="1.09", sys_ident="LINUX")
         plain = PlainNames()
         for folder in sorted({str(up) for name in files for up in PurePosixPath(name).parents} - {"."}):
-            iso.add_directory(plain[folder], rr_name=PurePosixPath(folder).name, joliet_path=f"/{folder}")
+            iso.add_directory(
+                plain.folder(folder), rr_name=PurePosixPath(folder).name, joliet_path=f"/{folder}"
+            )
         for name in sorted(files):
             iso.add_fp(
                 io.BytesIO(files[name]),
@@ -60,8 +66,15 @@ class PlainNames(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         pure = PurePosixPath(name)
-        above = "" if str(pure.parent) == "." else self[str(pure.parent)]
-        stem, suffix = plain(pure.stem)[:20], plain(pure.suffix[1:])[:3]
+        return self._given(name, plain(pure.stem)[:20], plain(pure.suffix[1:])[:3])
+
+    def folder(self, name: str) -> str:
+        """Before what is in it. A folder's name has no dot."""
+        return self._given(name, plain(PurePosixPath(name).name)[:20], "")
+
+    def _given(self, name: str, stem: str, suffix: str) -> str:
+        parent = str(PurePosixPath(name).parent)
+        above = "" if parent == "." else self[parent]
         number, candidate = 0, f"{above}/{stem}.{suffix}".rstrip(".")
         while candidate in self.values():
             number += 1

@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from vbuskit.base.artifact import Artifact, digest_of, written
+from vbuskit.base.errors import Refused
 from vbuskit.base.places import Places
 from vbuskit.base.remembered import Results, digest_of_files, remembered
 from vbuskit.base.run import Runner
 from vbuskit.ci import iso as driver_iso
 from vbuskit.kmp import deb, rpm
 from vbuskit.kmp.changelog import Release, current_release
+from vbuskit.kmp.detached import Asked
 from vbuskit.kmp.keys import Key
 from vbuskit.kmp.signing import signed_artifacts
 
@@ -35,17 +37,19 @@ class Factory:
     kernel: str
     build: Build
 
-    def iso(self) -> Artifact:
-        """out/vbuskit-VERSION.iso, and everything before it."""
+    def iso(self, others: Sequence[Factory] = ()) -> Artifact:
+        """out/vbuskit-VERSION.iso for this kernel and those of `others`, and everything before it."""
         release = current_release(self.places.tree)
-        packages = list(self.packages().values())
+        packages = all_packages([self, *others])
         name = f"vbuskit-{release.version}.iso"
 
         def work(folder: Path) -> Results:
-            return {name: driver_iso.build(self.places.tree, release, self.key, packages, folder / name)}
+            path = folder / name
+            return {name: driver_iso.build(self.run, self.places.tree, release, self.key, packages, path)}
 
-        sums = [package.sha256 for package in packages]
-        inputs = digest_of(self._own(), repr(release), *sums, self.key.certificate_der)
+        sums = [f"{package.path.name} {package.sha256}" for package in packages]
+        tool = self.run(["createrepo_c", "--version"])
+        inputs = digest_of(self._own(), repr(release), tool, *sums, self.key.certificate_der)
         return self._published(remembered(self._steps("iso"), inputs, work)[name])
 
     def packages(self) -> Results:
@@ -89,7 +93,7 @@ class Factory:
         tree = self.places.tree
         sources = ["LICENSES", "base/vbuskit", "kmp/debian", "kmp/rpm", "kmp/scripts"]
         sources += ["kmp/vbuskit", "initrd", "ci/iso"]
-        sources += ["ci/vbuskit/ci/iso.py", "ci/vbuskit/ci/manifest.py", "ci/vbuskit/ci/media.py"]
+        sources += [f"ci/vbuskit/ci/{name}.py" for name in ("iso", "manifest", "media", "repository")]
         libraries = [f"{name} {version(name)}" for name in ("cryptography", "pycdlib")]
         return digest_of(*libraries, digest_of_files(tree / source for source in sources))
 
@@ -100,3 +104,22 @@ class Factory:
             with written(target) as draft:
                 shutil.copyfile(artifact.path, draft)
         return Artifact(target, artifact.sha256, artifact.size)
+
+
+def all_packages(factories: Sequence[Factory]) -> list[Artifact]:
+    """Both families' packages of all these kernels; what is for all kernels, once."""
+    asked = Asked()
+    for factory in factories:
+        with asked:
+            factory.signed()
+    asked.tell()
+    found: dict[str, Artifact] = {}
+    for factory in factories:
+        for package in (*factory.packages().values(), *factory.rpms().values()):
+            known = found.setdefault(package.path.name, package)
+            if known.sha256 != package.sha256:
+                raise Refused(
+                    f"{package.path.name}: comes out in two forms, of which one is for {factory.kernel}",
+                    hint="name each kernel once",
+                )
+    return [found[name] for name in sorted(found)]

@@ -14,10 +14,12 @@ from vbuskit.base.inputs import content
 from vbuskit.ci.iso import CERTIFICATES, described
 from vbuskit.ci.manifest import NAME, SIGNATURE, SUMS, UNLISTED, Entry, Manifest, Package, sha256sums
 from vbuskit.ci.media import read_iso
-from vbuskit.kmp.debfile import MOST, read_deb
+from vbuskit.kmp.debfile import MOST, Deb, read_deb
 from vbuskit.kmp.keys import parse_certificate, subject
-from vbuskit.kmp.rpmfile import read_rpm
+from vbuskit.kmp.rpmfile import Rpm, read_rpm
 from vbuskit.kmp.signing import verify_detached, verify_module
+
+READERS: dict[str, Callable[[bytes], Deb | Rpm]] = {".deb": read_deb, ".rpm": read_rpm}
 
 
 def verify(path: Path, trusted: x509.Certificate) -> list[str]:
@@ -81,7 +83,8 @@ def check_sums(iso: str, files: Mapping[str, bytes]) -> None:
 def check_packages(iso: str, files: Mapping[str, bytes], manifest: Manifest) -> None:
     """The manifest lists every package, and says of each what its control file says."""
     with naming(f"{iso}: {NAME}"):
-        found = tuple(described(name, raw) for name, raw in sorted(files.items()) if name.endswith(".deb"))
+        packages = ((name, raw) for name, raw in sorted(files.items()) if Path(name).suffix in READERS)
+        found = tuple(described(name, raw) for name, raw in packages)
         if found != manifest.packages:
             raise Refused("does not describe the packages on the ISO")
 
@@ -90,27 +93,26 @@ def listed_lines(
     package: Package, name: str, files: Mapping[str, bytes], trusted: x509.Certificate
 ) -> list[str]:
     """What is for no kernel and has no modules is as good as the manifest, whose sums were compared."""
-    modules = deb_modules(name, files[package.file])
+    modules = modules_in(name, files[package.file])
     if not package.kernel and not modules:
         return [f"{name}: has no modules, and is what the manifest says"]
     return module_lines(name, modules, trusted)
 
 
 def verify_deb(path: Path, trusted: x509.Certificate) -> list[str]:
-    lines = module_lines(path.name, deb_modules(path.name, content(path, MOST)), trusted)
+    lines = module_lines(path.name, modules_in(path.name, content(path, MOST)), trusted)
     return [*lines, f"{path.name}: its scripts are not signed; they are by the manifest of an ISO"]
 
 
-def deb_modules(name: str, raw: bytes) -> dict[str, bytes]:
-    with naming(name):
-        return read_deb(raw).modules()
-
-
 def verify_rpm(path: Path, trusted: x509.Certificate) -> list[str]:
-    with naming(path.name):
-        modules = read_rpm(content(path, MOST)).modules()
-    lines = module_lines(path.name, modules, trusted)
+    lines = module_lines(path.name, modules_in(path.name, content(path, MOST)), trusted)
     return [*lines, f"{path.name}: its scriptlets are not signed; `rpm -K` knows who signed a package"]
+
+
+def modules_in(name: str, raw: bytes) -> dict[str, bytes]:
+    """Of a package; how `name` ends says of which format."""
+    with naming(name):
+        return READERS[Path(name).suffix](raw).modules()
 
 
 def module_lines(name: str, modules: Mapping[str, bytes], trusted: x509.Certificate) -> list[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from vbuskit.base.errors import UsageError
@@ -42,6 +43,11 @@ class Kernel:
         return f"{self.line.name}/{self.flavour}"
 
     @property
+    def releases(self) -> str:
+        """Regular expression for `uname -r`."""
+        return f"{self.line.releases}-{self.flavour}"
+
+    @property
     def settings(self) -> tuple[str, ...]:
         """What make is told of a foreign architecture."""
         return FOREIGN.get(self.flavour, ())
@@ -75,3 +81,8 @@ def kernel_named(name: str) -> Kernel:
             return kernel
     names = ", ".join(kernel.name for kernel in (*KERNELS, DEBUG))
     raise UsageError(f"{name}: is no kernel that vbuskit builds for", hint=f"one of: {names}")
+
+
+def line_of_release(release: str) -> str:
+    """The name of the line that has such releases, as `uname -r` says them; empty where none has."""
+    return next((kernel.line.name for kernel in KERNELS if re.fullmatch(kernel.releases, release)), "")

@@ -55,7 +55,7 @@ class Root:
 
 def newest_first(kernel: Kernel, packages: Iterable[str]) -> list[str]:
     """Releases of `kernel` among the names of packages, with or without architecture, by number."""
-    wanted = re.compile(rf"linux-headers-({kernel.line.releases}-{kernel.flavour})(?::{kernel.flavour})?")
+    wanted = re.compile(rf"linux-headers-({kernel.releases})(?::{kernel.flavour})?")
     releases = {match[1] for match in map(wanted.fullmatch, packages) if match}
     return sorted(releases, key=lambda name: [int(n) for n in re.findall(r"\d+", name)], reverse=True)
 

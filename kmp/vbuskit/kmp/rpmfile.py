@@ -25,17 +25,19 @@ LEAD = b"\xed\xab\xee\xdb\x03"
 MAGIC = b"\x8e\xad\xe8\x01"
 # Tags of the first header and of the second one.
 SHA256_OF_HEADER = 273
+NAME, VERSION, RELEASE, ARCHITECTURE = 1000, 1001, 1002, 1022
 PAYLOAD_FORMAT, PAYLOAD_COMPRESSOR, PAYLOAD_SHA256 = 1124, 1125, 5092
+DIGESTS = frozenset({1035, PAYLOAD_SHA256, 5097})  # over a file, the payload, the payload before xz
 STRINGS = (6, 8)  # types: one string, a list of strings
-WANTED = (SHA256_OF_HEADER, PAYLOAD_FORMAT, PAYLOAD_COMPRESSOR, PAYLOAD_SHA256)
-LONGEST = 128  # bytes of what is wanted
+MOST_WORDS = 1 << 20  # bytes of text of one header
 
 
 @dataclass(frozen=True, slots=True)
 class Rpm:
-    """Installed files, by path without a leading `./`."""
+    """Installed files, by path without a leading `./`; texts of the header, the first of each list."""
 
     files: Mapping[str, bytes]
+    tags: Mapping[int, str]
 
     def modules(self) -> dict[str, bytes]:
         return {path: raw for path, raw in self.files.items() if path.endswith(MODULES)}
@@ -61,11 +63,11 @@ def read_rpm(raw: bytes) -> Rpm:
             raise Refused(f"is an RPM package with a member that vbuskit never makes: {path!r}")
         if stat.S_ISREG(mode):
             files[path] = content
-    return Rpm(files)
+    return Rpm(files, tags)
 
 
 def header(raw: bytes, start: int) -> tuple[dict[int, str], int]:
-    """(tag -> the first string, of those that are wanted; the offset behind the header)."""
+    """(tag -> the first string, of those entries that are strings; the offset behind the header)."""
     if raw[start : start + 4] != MAGIC or len(raw) < start + 16:
         raise Refused("is a broken RPM package: a header is no header")
     count, size = struct.unpack_from(">II", raw, start + 8)
@@ -73,12 +75,16 @@ def header(raw: bytes, start: int) -> tuple[dict[int, str], int]:
     if values + size > len(raw):
         raise Refused("is a broken RPM package: cut off")
     found: dict[int, str] = {}
+    words = 0
     for tag, kind, offset, _ in struct.iter_unpack(">IIII", raw[start + 16 : values]):
-        if tag in WANTED and kind in STRINGS and offset < size:
+        if kind in STRINGS and offset < size:
             if tag in found:
                 raise Refused("is a broken RPM package: a header says something twice")
-            value = raw[values + offset : values + min(size, offset + LONGEST)]
-            found[tag] = value.partition(b"\0")[0].decode(errors="replace")
+            end = raw.find(b"\0", values + offset, values + size)
+            words += end - values - offset
+            if end < 0 or words > MOST_WORDS:
+                raise Refused("is a broken RPM package: a text of a header has no end")
+            found[tag] = raw[values + offset : end].decode(errors="replace")
     return found, values + size
 
 

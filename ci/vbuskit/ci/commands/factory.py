@@ -23,12 +23,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="for a kernel of your own: kernel-devel, linux-headers or a kernel's source that was built",
     )
-    key_arguments(parser)
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: out/ of the checkout")
+    shared_arguments(parser)
 
 
-def key_arguments(parser: argparse.ArgumentParser) -> None:
-    """No option takes a secret: every user of a machine reads its command lines."""
+def shared_arguments(parser: argparse.ArgumentParser) -> None:
+    """All but the kernel. No option takes a secret: every user of a machine reads its command lines."""
     parser.add_argument(
         "--key", metavar="FILE|URI", help="PEM, PKCS#12 or pkcs11: URI; default: that of the state directory"
     )
@@ -47,6 +46,7 @@ def key_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="a service has the key of --certificate: what is to be signed goes there, NAME.sig comes back",
     )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: out/ of the checkout")
 
 
 def choice(options: argparse.Namespace) -> Choice:
@@ -60,16 +60,18 @@ def choice(options: argparse.Namespace) -> Choice:
 
 
 def chosen_factory(options: argparse.Namespace) -> Factory:
-    places = Places.from_environment(options.out)
-    run = Runner(places.work() / "factory.log")
-    kernel, build = chosen_kernel(run, options)
-    return Factory(
-        run=run, places=places, key=chosen_key(places, choice(options)), kernel=kernel, build=build
-    )
-
-
-def chosen_kernel(run: Runner, options: argparse.Namespace) -> tuple[str, Build]:
     if not options.kernel_devel:
-        return options.kernel or newest_release(), modules
-    site = site_of(run, options.kernel_devel)
-    return site.release, lambda run, places, _release: modules_for(run, places, site)
+        return factory_for(options, options.kernel or newest_release())
+    site = site_of(Runner(), options.kernel_devel)
+    return factory_for(options, site.release, lambda run, places, _release: modules_for(run, places, site))
+
+
+def factory_for(options: argparse.Namespace, kernel: str, build: Build = modules) -> Factory:
+    places = Places.from_environment(options.out)
+    return Factory(
+        run=Runner(places.work() / "factory.log"),
+        places=places,
+        key=chosen_key(places, choice(options)),
+        kernel=kernel,
+        build=build,
+    )
