@@ -7,7 +7,7 @@ import fcntl
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from vbuskit.base.wait import patience
 from vbuskit.ci import facts
 from vbuskit.ci.facts import RunFacts, Step
 from vbuskit.ci.pipeline import Build, Factory
-from vbuskit.compat.bench import Bench, tried
+from vbuskit.compat.bench import Bench, Update, tried
 from vbuskit.compat.bus import Bus
 from vbuskit.compat.cells import Cell, Outcome
 from vbuskit.compat.domain import Hardware, Nic, has_kvm
@@ -126,6 +126,7 @@ class Road:
     kernel:  the package with that kernel, when the guest's suite has none
     more:    packages that its image has beside the usual ones
     raw:     images that it has beside its own, as /dev/vdb and so on
+    update:  makes what its kernel update brings, when it gets one
     """
 
     run: Runner
@@ -137,6 +138,7 @@ class Road:
     kernel: Artifact | None = None
     more: tuple[str, ...] = ()
     raw: tuple[Path, ...] = ()
+    update: Callable[[], Update] | None = None
 
     def goods(self) -> Goods:
         key = chosen_key(self.places)
@@ -189,6 +191,7 @@ class Road:
                 iso=goods.iso.path,
                 version=goods.version,
                 signer=goods.signer,
+                update=self.update,
             )
 
     def bus(self, host: Host, programs: dict[str, Artifact]) -> Bus:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vbuskit.base.artifact import Artifact
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.compat.bus import Bus
@@ -18,12 +19,27 @@ from vbuskit.compat.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """A kernel that the guest does not have yet.
+
+    release:  as `uname -r` will say it
+    kernel:   its packages, as the distribution has them
+    packages: ours for it
+    """
+
+    release: str
+    kernel: Mapping[str, Artifact]
+    packages: Mapping[str, Artifact]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """One host with a bus and one guest on it; the guest is off until the first scenario boots it.
 
     iso:     the driver ISO
     version: of the drivers that are on it
     signer:  common name of the certificate that signed them
+    update:  makes what a kernel update brings, at the first call; None: this guest gets none
     """
 
     run: Runner
@@ -35,6 +51,7 @@ class Bench:
     iso: Path
     version: str
     signer: str
+    update: Callable[[], Update] | None = None
 
 
 def tried(bench: Bench, chosen: Iterable[type[Scenario]]) -> Iterator[Cell]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from vbuskit.base import sandbox
@@ -14,15 +15,20 @@ from vbuskit.base.errors import Exit, UsageError, VbuskitError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.ci.facts import Guest
+from vbuskit.ci.pipeline import Factory
 from vbuskit.ci.report import write_report
 from vbuskit.ci.road import Diary, Road, alone, fresh_folders, programs_of, say, told
 from vbuskit.ci.verdict import judge
+from vbuskit.compat.bench import Update
 from vbuskit.compat.cells import Cell, Outcome
 from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import Host, PrivateHost
 from vbuskit.compat.scenario import Scenario, choose
 from vbuskit.drivers.kernel import DEFECTS, UNSEEN
+from vbuskit.drivers.kerneldebs import kernel_debs
+from vbuskit.drivers.kernels import Kernel
 from vbuskit.drivers.matrix import image_for, modules_for, site_for
+from vbuskit.kmp.keyring import chosen_key
 
 # What is tried on each guest; whatever these need comes with them. None: all there is, but soaks.
 PROFILES: dict[str, Sequence[str] | None] = {
@@ -102,6 +108,7 @@ def tried(
             build=lambda run, places, release: modules_for(run, places, kind.kernel, defect=defect),
             diary=diary,
             kernel=image_for(run, places, kind.kernel),
+            update=partial(update_for, run, own, kind.update) if kind.update else None,
         )
         with fresh_folders(own, keep=False):
             yield from road.travel(host, programs, chosen)
@@ -113,3 +120,17 @@ def tried(
         reason = f"{error} ({error.hint})" if error.hint else str(error)
         title = "drivers for its kernel, packages, an image and a bus"
         yield told(Cell("prepare", title, kind.name, Outcome.RED, reason=reason))
+
+
+def update_for(run: Runner, places: Places, kernel: Kernel) -> Update:
+    """The kernel from its distribution, and our packages for it as a user gets them."""
+    release = site_for(run, places, kernel).release
+    factory = Factory(
+        run=run,
+        places=places,
+        key=chosen_key(places),
+        kernel=release,
+        build=lambda run, places, release: modules_for(run, places, kernel),
+    )
+    debs = kernel_debs(run, places, kernel, release)
+    return Update(release=release, kernel=debs, packages=factory.packages())
