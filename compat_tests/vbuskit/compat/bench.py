@@ -19,16 +19,18 @@ from vbuskit.compat.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
-    """A kernel that the guest does not have yet.
+class Delivery:
+    """What a user of one kernel release gets.
 
-    release:  as `uname -r` will say it
-    kernel:   its packages, as the distribution has them
-    packages: ours for it
+    release:  as `uname -r` says it
+    kernel:   its packages, as Debian has them
+    symbols:  Module.symvers, what it exports
+    packages: ours for it, of the guest's family
     """
 
     release: str
     kernel: Mapping[str, Artifact]
+    symbols: Artifact
     packages: Mapping[str, Artifact]
 
 
@@ -39,7 +41,8 @@ class Bench:
     iso:     the driver ISO
     version: of the drivers that are on it
     signer:  common name of the certificate that signed them
-    update:  makes what a kernel update brings, at the first call; None: this guest gets none
+    first:   makes what comes with the guest's kernel
+    update:  what comes with a newer one; None: this guest gets none
     """
 
     run: Runner
@@ -51,7 +54,8 @@ class Bench:
     iso: Path
     version: str
     signer: str
-    update: Callable[[], Update] | None = None
+    first: Callable[[], Delivery] | None = None
+    update: Callable[[], Delivery] | None = None
 
 
 def tried(bench: Bench, chosen: Iterable[type[Scenario]]) -> Iterator[Cell]:

@@ -20,8 +20,12 @@ DEFAULT = "debian-12"
 INITS: dict[str, Path | None] = {"systemd": None, "minimal": Path("compat_tests/guest/init")}
 
 KERNELS = ("kernel", "update")  # words whose values are of the table of kernels
+# Whose packages a guest takes, and what Debian's own have to bring for that.
+FAMILIES: dict[str, tuple[str, ...]] = {"deb": (), "rpm": ("dracut-core", "rpm")}
+
 # Words that a table may have besides: types, values, and how that is said.
 OPTIONAL: dict[str, tuple[type, Container[object], str]] = {
+    "family": (str, FAMILIES, " or ".join(FAMILIES)),
     "patience": (int, range(1, 61), "a number from 1 to 60"),
     "memory": (int, range(128, 1 << 16), "a number of MiB, at least 128"),
     "init": (str, INITS, " or ".join(INITS)),
@@ -34,6 +38,7 @@ class GuestKind:
     """One table of the file.
 
     update:     the kernel that it gets as an update
+    family:     of FAMILIES
     patience:   how many times as long as others it may take for everything
     memory:     MiB
     init:       of INITS
@@ -43,6 +48,7 @@ class GuestKind:
     name: str
     kernel: Kernel
     update: Kernel | None = None
+    family: str = "deb"
     patience: int = 1
     memory: int = 512
     init: str = "systemd"
@@ -51,6 +57,11 @@ class GuestKind:
     @property
     def suite(self) -> str:
         return self.kernel.line.suite
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Debian's, beside those that every guest has."""
+        return FAMILIES[self.family]
 
     @property
     def informing(self) -> bool:

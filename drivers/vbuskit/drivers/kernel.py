@@ -52,6 +52,13 @@ class Site:
     def headers(self) -> Path:
         return INSTALLED / self.release / "build"
 
+    @property
+    def symbols(self) -> Path:
+        """What the kernel exports, in which version, as a path of this machine."""
+        if self.root is None:
+            return self.headers / "Module.symvers"
+        return self.root / f"usr/src/linux-headers-{self.release}/Module.symvers"
+
     def seen(self, folder: Path) -> Path:
         """What `folder` is called where the build runs."""
         return self.work or folder

@@ -19,7 +19,7 @@ from vbuskit.ci.pipeline import Factory
 from vbuskit.ci.report import write_report
 from vbuskit.ci.road import Diary, Road, alone, fresh_folders, programs_of, say, told
 from vbuskit.ci.verdict import judge
-from vbuskit.compat.bench import Update
+from vbuskit.compat.bench import Delivery
 from vbuskit.compat.cells import Cell, Outcome
 from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import Host, PrivateHost
@@ -54,8 +54,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> Exit:
     places = Places.from_environment(options.out)
-    kinds = choose_guests(places.tree, options.guest)
-    chosen = choose(options.only or PROFILES[options.profile], long=True)
+    names = options.only or PROFILES[options.profile]
+    chosen = choose(names, long=True)
+    kinds = fitting(choose_guests(places.tree, options.guest), chosen, names)
     if options.verb == "list":
         return listed(kinds, chosen)
     sandbox.enter()
@@ -75,12 +76,28 @@ def main(options: argparse.Namespace) -> Exit:
     return verdict.exit_code
 
 
+def fitting(
+    kinds: Sequence[GuestKind], chosen: Sequence[type[Scenario]], names: Sequence[str] | None
+) -> list[GuestKind]:
+    """The guests that something which was asked for is for. Raises UsageError when there is none."""
+    families = {name for kind in chosen if not names or kind.name in names for name in kind.families}
+    found = [kind for kind in kinds if kind.family in families]
+    if not found:
+        raise UsageError(
+            f"{', '.join(kind.name for kind in kinds)}: no guest that these scenarios are for",
+            hint=f"they are for guests whose family is {' or '.join(sorted(families))}",
+        )
+    return found
+
+
 def listed(kinds: Sequence[GuestKind], chosen: Sequence[type[Scenario]]) -> Exit:
     for kind in kinds:
         level = "informing" if kind.informing else "gating"
         level += ", when asked for" if kind.on_request else ""
-        print(f"{kind.name:16} {kind.kernel.name:28} {level}")
-    print(f"each with: {', '.join(scenario.name for scenario in chosen)}")
+        print(f"{kind.name:16} {kind.kernel.name:28} {kind.family}  {level}")
+    for family in dict.fromkeys(kind.family for kind in kinds):
+        own = ", ".join(scenario.name for scenario in chosen if family in scenario.families)
+        print(f"each guest of {family} packages with: {own}")
     print(f"of these boot a guest: {', '.join(scenario.name for scenario in chosen if scenario.cold)}")
     return Exit.OK
 
@@ -108,7 +125,8 @@ def tried(
             build=lambda run, places, release: modules_for(run, places, kind.kernel, defect=defect),
             diary=diary,
             kernel=image_for(run, places, kind.kernel),
-            update=partial(update_for, run, own, kind.update) if kind.update else None,
+            first=partial(delivery, run, own, kind.family, kind.kernel, defect),
+            update=partial(delivery, run, own, kind.family, kind.update, defect) if kind.update else None,
         )
         with fresh_folders(own, keep=False):
             yield from road.travel(host, programs, chosen)
@@ -122,15 +140,19 @@ def tried(
         yield told(Cell("prepare", title, kind.name, Outcome.RED, reason=reason))
 
 
-def update_for(run: Runner, places: Places, kernel: Kernel) -> Update:
-    """The kernel from its distribution, and our packages for it as a user gets them."""
-    release = site_for(run, places, kernel).release
+def delivery(run: Runner, places: Places, family: str, kernel: Kernel, defect: str) -> Delivery:
+    """The kernel from Debian, and our packages for it as a user gets them."""
+    site = site_for(run, places, kernel)
     factory = Factory(
         run=run,
         places=places,
         key=chosen_key(places),
-        kernel=release,
-        build=lambda run, places, release: modules_for(run, places, kernel),
+        kernel=site.release,
+        build=lambda run, places, release: modules_for(run, places, kernel, defect=defect),
     )
-    debs = kernel_debs(run, places, kernel, release)
-    return Update(release=release, kernel=debs, packages=factory.packages())
+    return Delivery(
+        release=site.release,
+        kernel=kernel_debs(run, places, kernel, site.release),
+        symbols=Artifact.of(site.symbols),
+        packages=factory.rpms() if family == "rpm" else factory.packages(),
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.places import make
-from vbuskit.compat.bench import Bench, Update
+from vbuskit.compat.bench import Bench, Delivery
 from vbuskit.compat.cells import Cell, CellSkipped
 from vbuskit.compat.disks import added, found
 from vbuskit.compat.guest import Guest
@@ -61,7 +61,7 @@ class KernelUpdate(Scenario):
         finally:
             bench.guest.boot()  # as it was before, for those who come after
 
-    def gets(self, bench: Bench, cell: Cell, update: Update, debs: str) -> None:
+    def gets(self, bench: Bench, cell: Cell, update: Delivery, debs: str) -> None:
         """First without our hook, which must be said before anybody boots it; then as the words say."""
         cell.compare("host", expected="confirmed", seen=bench.bus.confirmed())
         before = installed(bench)
@@ -112,7 +112,7 @@ def on_the_bus(bench: Bench, cell: Cell, moved: Moved) -> Iterator[Bench]:
         guest.shut_down()
 
 
-def ours(update: Update) -> list[Artifact]:
+def ours(update: Delivery) -> list[Artifact]:
     """The modules; what all kernels share is there already."""
     return [package for name, package in update.packages.items() if name.endswith(update.release)]
 
