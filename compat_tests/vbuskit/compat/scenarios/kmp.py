@@ -29,7 +29,6 @@ drivers+=" virtio_pci virtio_blk ext4 "
 omit_dracutmodules+=" systemd systemd-initrd dracut-systemd crypt i18n terminfo qemu "
 """
 RPM = ("/usr/bin/rpm", "--force-debian")
-KEEPS = "is in use"
 
 
 class Kmp(Scenario):
@@ -75,8 +74,10 @@ class Kmp(Scenario):
 
     def gets(self, bench: Bench, cell: Cell, first: Delivery) -> None:
         """Without the kernel's package rpm refuses ours; with it our scriptlets index, and start dracut."""
+        # It made the image's first initrd; in a guest of rpm's kind there is only dracut.
+        bench.guest("dpkg --force-depends --purge initramfs-tools initramfs-tools-core")
         bench.guest.write(CONFIG, LEAN.encode())
-        rpm(bench, "--initdb")
+        bench.guest(["/usr/bin/rpmdb", "--initdb"])
         put(bench, [standins.system(bench)])
         files = written(bench, first.packages.values())
         wanted = f"ksym({'-'.join(first.release.split('-')[2:])}:module_layout)"
@@ -89,14 +90,9 @@ class Kmp(Scenario):
         cell.compare("loaded before the next boot", expected="", seen=loaded(bench))
 
     def lives(self, bench: Bench, cell: Cell, image: Path, first: Delivery) -> None:
-        """On the bus, where a removal would leave a guest that does not boot."""
         runs(bench, cell, "on the bus")
         disk = found(bench, ROOT, image)
         RootDisk().is_root(bench, cell, disk, mounted=f"/dev/{disk.node}")  # dracut's mount follows links
-        modules = [name for name in first.packages if name.startswith("vbus-kmp-")]
-        done = bench.guest.execute([*RPM, "--erase", *modules], seconds=600)
-        said = KEEPS if done.code and KEEPS in done.out + done.err else f"{done.code}: {done.err.strip()}"
-        cell.compare("on the bus: removal", expected=KEEPS, seen=said)
         rpm(bench, "--verify", *first.packages)
         cell.compare("kernel log, on the bus", expected="no complaint", seen=complaints(bench))
 
@@ -105,10 +101,8 @@ class Kmp(Scenario):
         source = bench.guest("findmnt -n -o SOURCE /").strip()
         cell.compare("root file system, back again", expected="/dev/vda", seen=source)
         rpm(bench, "--erase", *first.packages)
-        left = bench.guest(
-            "find /lib/modules/ /usr/lib/udev /usr/lib/dracut -name '*v[be]*' | grep -E"
-            " '(vbus|venet|vblk)'; :"
-        ).split()
+        look = "find /lib/modules/ /usr/lib | grep -E '/(vbus|venet|vblk|90vbus|61-v|81-v)'; :"
+        left = bench.guest(look).split()
         cell.compare("left of it", expected=[], seen=left)
         cell.compare("kernel log, on virtio", expected="no complaint", seen=complaints(bench))
 

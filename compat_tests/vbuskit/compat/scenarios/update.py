@@ -24,7 +24,7 @@ from vbuskit.initrd.check import check
 from vbuskit.initrd.image import read_image
 
 HOOK, AWAY = "/usr/share/initramfs-tools/hooks/vbus", "/srv/hook"
-LACKS = "the new initrd has no vbus.ko vblk.ko 61-vblk.rules"
+LACKS = "has no vbus.ko vblk.ko 61-vblk.rules"
 
 
 class KernelUpdate(Scenario):
