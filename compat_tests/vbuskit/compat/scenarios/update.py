@@ -86,7 +86,8 @@ class KernelUpdate(Scenario):
         done = bench.guest.execute(["/usr/bin/dpkg", "--remove", f"vbus-modules-{release}"], seconds=180)
         said = KEEPS if done.code and KEEPS in done.out + done.err else f"{done.code}: {done.err.strip()}"
         cell.compare("on the bus: removal", expected=KEEPS, seen=said)
-        bench.guest(f"dpkg --purge vbus-modules-{old} linux-image-{old}", seconds=600)
+        theirs = bench.guest(["/usr/bin/dpkg-query", "-W", "-f", "${Package}\\n", f"linux-*-{old}"]).split()
+        bench.guest(["/usr/bin/dpkg", "--purge", f"vbus-modules-{old}", *theirs], seconds=600)
         left = bench.guest(f"ls -d /boot/*{old}* /lib/modules/{old} 2>/dev/null; :").split()
         cell.compare("left of the old kernel", expected=[], seen=left)
         kept = ["vbus-common", f"vbus-modules-{release}"]
