@@ -10,14 +10,14 @@ from pathlib import Path
 from vbuskit.base.artifact import Artifact
 from vbuskit.compat import standins
 from vbuskit.compat.bench import Bench, Delivery
-from vbuskit.compat.cells import Cell, CellSkipped
+from vbuskit.compat.cells import Cell
 from vbuskit.compat.disks import found
 from vbuskit.compat.scenario import Scenario
 from vbuskit.compat.scenarios.boot import complaints
 from vbuskit.compat.scenarios.install import MODULES, loaded
 from vbuskit.compat.scenarios.rootdisk import ROOT, RootDisk, move
 from vbuskit.compat.scenarios.swap import booted, lacking, returned
-from vbuskit.compat.scenarios.update import brought, initrd_in, on_the_bus, runs, updated
+from vbuskit.compat.scenarios.update import arrived, brought, initrd_in, on_the_bus, runs, updated
 
 CONFIG = "/etc/dracut.conf.d/vbuskit.conf"
 # An image for any machine takes minutes under TCG; what is left out has nothing to do with the bus.
@@ -40,9 +40,7 @@ class Kmp(Scenario):
     families = ("rpm",)
 
     def run(self, bench: Bench, cell: Cell) -> None:
-        if bench.first is None or bench.update is None:
-            raise CellSkipped("guests.toml has no `update` for this guest")
-        first, update = bench.first(), bench.update()
+        first, update = arrived(bench.first), arrived(bench.update)
         self.gets(bench, cell, first)
         bench.guest.shut_down()
         try:
