@@ -18,6 +18,7 @@ from vbuskit.compat.scenarios.install import MODULES, loaded
 from vbuskit.compat.scenarios.rootdisk import ROOT, RootDisk, move
 from vbuskit.compat.scenarios.swap import booted, lacking, returned
 from vbuskit.compat.scenarios.update import arrived, brought, initrd_in, on_the_bus, runs, updated
+from vbuskit.initrd.image import read_image
 
 CONFIG = "/etc/dracut.conf.d/vbuskit.conf"
 # An image for any machine takes minutes under TCG; what is left out has nothing to do with the bus.
@@ -54,6 +55,8 @@ class Kmp(Scenario):
             newer = updated(bench, moved.image, update.release)
             moved = replace(moved, initrd=initrd_in(newer, moved.image))
             cell.compare("the newer kernel's initrd", expected=[], seen=lacking(newer, moved.initrd))
+            held = read_image(moved.initrd).dependencies(update.release)["vblk"][0]
+            cell.compare("vblk in there", expected="weak-updates/updates/vblk.ko", seen=held)
             with on_the_bus(newer, cell, moved) as new:
                 borrowed = [f"/lib/modules/{update.release}/weak-updates/updates/{m}.ko" for m in MODULES]
                 seen = [new.guest(["/sbin/modinfo", "-n", name]).strip() for name in MODULES]
