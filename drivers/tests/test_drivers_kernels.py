@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,23 @@ def test_a_package_that_the_pool_has_lost_is_passed_over_for_the_one_before(tmp_
     apt = Apt(lost=["linux-headers-6.12.117+deb13-cloud-amd64"])
     install_headers(apt, tmp_path, tmp_path / "debs", TRIXIE)
     assert apt.installed == ["linux-headers-6.12.9+deb13-cloud-amd64"]
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_line_of_those_before_gets_the_release_before_the_one_that_is_there(tmp_path: Path) -> None:
+    before = replace(TRIXIE, line=replace(TRIXIE.line, before=True))
+    (tmp_path / "packages.txt").write_text("")
+    root = Root("trixie", tmp_path, Artifact.of(tmp_path / "packages.txt"))
+    newest, older = newest_first(TRIXIE, INDEX)
+    (tmp_path / "usr/src" / f"linux-headers-{newest}").mkdir(parents=True)
+    assert root.release_of(TRIXIE) == newest
+    with pytest.raises(Blocked, match="had no headers"):
+        root.release_of(before)
+    apt = Apt(lost=[])
+    install_headers(apt, tmp_path, tmp_path / "debs", before)
+    assert apt.installed == [f"linux-headers-{older}"]
+    (tmp_path / "usr/src" / f"linux-headers-{older}").mkdir()
+    assert (root.release_of(TRIXIE), root.release_of(before)) == (newest, older)
 
 
 @pytest.mark.usefixtures("as_root")

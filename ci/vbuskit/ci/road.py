@@ -7,7 +7,7 @@ import fcntl
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from vbuskit.base.wait import patience
 from vbuskit.ci import facts
 from vbuskit.ci.facts import RunFacts, Step
 from vbuskit.ci.pipeline import Build, Factory
-from vbuskit.compat.bench import Bench, tried
+from vbuskit.compat.bench import Bench, Delivery, tried
 from vbuskit.compat.bus import Bus
 from vbuskit.compat.cells import Cell, Outcome
 from vbuskit.compat.domain import Hardware, Nic, has_kvm
@@ -126,6 +126,7 @@ class Road:
     kernel:  the package with that kernel, when the guest's suite has none
     more:    packages that its image has beside the usual ones
     raw:     images that it has beside its own, as /dev/vdb and so on
+    first, update: make what comes with its kernel, and with the one that it gets as an update
     """
 
     run: Runner
@@ -137,6 +138,8 @@ class Road:
     kernel: Artifact | None = None
     more: tuple[str, ...] = ()
     raw: tuple[Path, ...] = ()
+    first: Callable[[], Delivery] | None = None
+    update: Callable[[], Delivery] | None = None
 
     def goods(self) -> Goods:
         key = chosen_key(self.places)
@@ -149,6 +152,7 @@ class Road:
         self, host: Host, programs: dict[str, Artifact], chosen: Sequence[type[Scenario]]
     ) -> Iterator[Cell]:
         """One cell a scenario, told when it is judged; `host` is entered already."""
+        chosen = [kind for kind in chosen if self.kind.family in kind.families]
         packages = dict.fromkeys(name for kind in chosen for name in kind.packages)
         with replace(self, more=(*self.more, *packages)).bench(host, programs) as bench:
             for cell in tried(bench, chosen):
@@ -163,7 +167,8 @@ class Road:
         self.diary.artifacts += [goods.iso, *goods.packages]
         with self.diary.step(f"{name}: image"):
             init = self.kind.first(self.places.tree)
-            recipe = Recipe(self.release, self.kind.suite, self.kernel, self.more, init)
+            more = (*self.kind.packages, *self.more)
+            recipe = Recipe(self.release, self.kind.suite, self.kernel, more, init)
             image = image_for(self.run, self.places, recipe)
         self.diary.guests.append(
             facts.Guest(
@@ -189,6 +194,8 @@ class Road:
                 iso=goods.iso.path,
                 version=goods.version,
                 signer=goods.signer,
+                first=self.first,
+                update=self.update,
             )
 
     def bus(self, host: Host, programs: dict[str, Artifact]) -> Bus:

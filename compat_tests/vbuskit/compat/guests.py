@@ -19,8 +19,13 @@ DEFAULT = "debian-12"
 # What the kernel starts, and the program of ours that it is.
 INITS: dict[str, Path | None] = {"systemd": None, "minimal": Path("compat_tests/guest/init")}
 
+KERNELS = ("kernel", "update")  # words whose values are of the table of kernels
+# Whose packages a guest takes, and what Debian's own have to bring for that.
+FAMILIES: dict[str, tuple[str, ...]] = {"deb": (), "rpm": ("dracut-core", "rpm")}
+
 # Words that a table may have besides: types, values, and how that is said.
 OPTIONAL: dict[str, tuple[type, Container[object], str]] = {
+    "family": (str, FAMILIES, " or ".join(FAMILIES)),
     "patience": (int, range(1, 61), "a number from 1 to 60"),
     "memory": (int, range(128, 1 << 16), "a number of MiB, at least 128"),
     "init": (str, INITS, " or ".join(INITS)),
@@ -32,6 +37,8 @@ OPTIONAL: dict[str, tuple[type, Container[object], str]] = {
 class GuestKind:
     """One table of the file.
 
+    update:     the kernel that it gets as an update
+    family:     of FAMILIES
     patience:   how many times as long as others it may take for everything
     memory:     MiB
     init:       of INITS
@@ -40,6 +47,8 @@ class GuestKind:
 
     name: str
     kernel: Kernel
+    update: Kernel | None = None
+    family: str = "deb"
     patience: int = 1
     memory: int = 512
     init: str = "systemd"
@@ -48,6 +57,11 @@ class GuestKind:
     @property
     def suite(self) -> str:
         return self.kernel.line.suite
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Debian's, beside those that every guest has."""
+        return FAMILIES[self.family]
 
     @property
     def informing(self) -> bool:
@@ -73,18 +87,24 @@ def kind(name: str, table: object) -> GuestKind:
     if not isinstance(table, Mapping) or not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name):
         raise UsageError(f"{FILE}: {name}: a guest is a table whose name is a-z, 0-9 and -")
     words = dict(table)
-    if "kernel" not in words or (words.keys() - {"kernel", *OPTIONAL}):
-        wrong = sorted(words.keys() - {"kernel", *OPTIONAL}) or ["kernel"]
+    if "kernel" not in words or (words.keys() - {*KERNELS, *OPTIONAL}):
+        wrong = sorted(words.keys() - {*KERNELS, *OPTIONAL}) or ["kernel"]
         raise UsageError(f"{FILE}: [{name}]: {', '.join(wrong)}: missing, or not a word of a guest")
-    try:
-        kernel = kernel_named(str(words.pop("kernel")))
-    except UsageError as error:
-        raise UsageError(f"{FILE}: [{name}]: kernel: {error}", hint=error.hint) from error
+    kernels = {word: kernel_of(name, word, words.pop(word)) for word in KERNELS if word in words}
+    if len({kernel.line.suite for kernel in kernels.values()}) > 1:
+        raise UsageError(f"{FILE}: [{name}]: update: is of another suite than its kernel")
     for word, value in words.items():
         its, values, said = OPTIONAL[word]
         if type(value) is not its or value not in values:
             raise UsageError(f"{FILE}: [{name}]: {word}: is {said}")
-    return GuestKind(name, kernel, **words)
+    return GuestKind(name, kernels["kernel"], kernels.get("update"), **words)
+
+
+def kernel_of(name: str, word: str, value: object) -> Kernel:
+    try:
+        return kernel_named(str(value))
+    except UsageError as error:
+        raise UsageError(f"{FILE}: [{name}]: {word}: {error}", hint=error.hint) from error
 
 
 def choose_guests(tree: Path, names: Sequence[str] | None) -> list[GuestKind]:

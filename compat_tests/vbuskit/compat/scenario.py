@@ -29,6 +29,7 @@ class Scenario(ABC):
     soak:  takes many minutes, and is run only when it is named
     long:  takes a good part of a minute, and is left out where every change is tried
     packages: of Debian, that the guest's image must have for it
+    families: guests that it is for (compat/guests.py)
     """
 
     name: ClassVar[str]
@@ -39,6 +40,7 @@ class Scenario(ABC):
     soak: ClassVar[bool] = False
     long: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
+    families: ClassVar[tuple[str, ...]] = ("deb",)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -54,6 +54,13 @@ class Site:
     def headers(self) -> Path:
         return self.devel or INSTALLED / self.release / "build"
 
+    @property
+    def symbols(self) -> Path:
+        """What the kernel exports, in which version, as a path of this machine."""
+        if self.root is None:
+            return self.headers / "Module.symvers"
+        return self.root / f"usr/src/linux-headers-{self.release}/Module.symvers"
+
     def seen(self, folder: Path) -> Path:
         """What `folder` is called where the build runs."""
         return self.work or folder

@@ -19,6 +19,7 @@ class Line:
     """One line of kernels: its name here, Debian's suite, and what its releases look like.
 
     releases:  regular expression for `uname -r` without the flavour; the newest that matches is built for
+    before:    the release before the newest, which a guest had until its kernel was updated
     informing: a build that fails is shown and does not turn the command red
     source:    Debian's package with the source that debugkernel.py builds it from; empty: Debian built it
     """
@@ -26,6 +27,7 @@ class Line:
     name: str
     suite: str
     releases: str
+    before: bool = False
     informing: bool = False
     flavours: tuple[str, ...] = FLAVOURS
     source: str = ""
@@ -65,6 +67,7 @@ class Kernel:
 LINES = (
     Line("bullseye", "bullseye", r"5\.10\.0-\d+", informing=True),
     Line("bookworm", "bookworm", r"6\.1\.0-\d+"),
+    Line("bookworm-before", "bookworm", r"6\.1\.0-\d+", before=True, flavours=("cloud-amd64",)),
     Line("bookworm-6.12", "bookworm", r"6\.12\.\d+\+deb12"),
     Line("trixie", "trixie", r"6\.12\.\d+\+deb13"),
     Line("sid", "sid", r"7\.\d+\.\d+\+deb14", flavours=(*FLAVOURS, "arm64")),

@@ -43,8 +43,7 @@ class Root:
 
     def release_of(self, kernel: Kernel) -> str:
         """The release of `kernel` that is installed, as `uname -r` says it; Blocked without one."""
-        installed = (path.name for path in (self.tree / "usr/src").glob("linux-headers-*"))
-        found = newest_first(kernel, installed)
+        found = installed_in(self.tree, kernel)[kernel.line.before :]
         if not found:
             raise Blocked(
                 f"{kernel.name}: the mirror had no headers of it when {self.suite}'s build root was made",
@@ -58,6 +57,11 @@ def newest_first(kernel: Kernel, packages: Iterable[str]) -> list[str]:
     wanted = re.compile(rf"linux-headers-({kernel.releases})(?::{kernel.flavour})?")
     releases = {match[1] for match in map(wanted.fullmatch, packages) if match}
     return sorted(releases, key=lambda name: [int(n) for n in re.findall(r"\d+", name)], reverse=True)
+
+
+def installed_in(tree: Path, kernel: Kernel) -> list[str]:
+    """Releases of `kernel` whose headers are there, newest first."""
+    return newest_first(kernel, (path.name for path in (tree / "usr/src").glob("linux-headers-*")))
 
 
 def kernels_of(suite: str) -> list[Kernel]:
@@ -122,10 +126,12 @@ def build(run: Runner, suite: str, debs: Path, draft: Path) -> None:
 def install_headers(run: Runner, tree: Path, debs: Path, kernel: Kernel) -> None:
     """The newest release that can still be had; none at all when the index names none.
 
-    A mirror's index names packages that its pool has lost, and its metapackages point to them.
+    A mirror's index names packages that its pool has lost, and its metapackages point to them. What is there
+    is the newest of its line, so that the next one is what a line of those before wants.
     """
     named = run(inside(tree, ["apt-cache", "pkgnames", "linux-headers-"])).split()
-    releases = newest_first(kernel, named)[:TRIES]
+    there = installed_in(tree, kernel)
+    releases = [release for release in newest_first(kernel, named) if release not in there][:TRIES]
     failures: list[VbuskitError] = []
     for release in releases:
         done = apt(run, tree, debs, "install", "--yes", kernel.package(release))

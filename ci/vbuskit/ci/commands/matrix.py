@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from vbuskit.base import sandbox
@@ -14,15 +15,20 @@ from vbuskit.base.errors import Exit, UsageError, VbuskitError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.ci.facts import Guest
+from vbuskit.ci.pipeline import Factory
 from vbuskit.ci.report import write_report
 from vbuskit.ci.road import Diary, Road, alone, fresh_folders, programs_of, say, told
 from vbuskit.ci.verdict import judge
+from vbuskit.compat.bench import Delivery
 from vbuskit.compat.cells import Cell, Outcome
 from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import Host, PrivateHost
 from vbuskit.compat.scenario import Scenario, choose
 from vbuskit.drivers.kernel import DEFECTS, UNSEEN
+from vbuskit.drivers.kerneldebs import kernel_debs
+from vbuskit.drivers.kernels import Kernel
 from vbuskit.drivers.matrix import image_for, modules_for, site_for
+from vbuskit.kmp.keyring import chosen_key
 
 # What is tried on each guest; whatever these need comes with them. None: all there is, but soaks.
 PROFILES: dict[str, Sequence[str] | None] = {
@@ -48,8 +54,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> Exit:
     places = Places.from_environment(options.out)
-    kinds = choose_guests(places.tree, options.guest)
-    chosen = choose(options.only or PROFILES[options.profile], long=True)
+    names = options.only or PROFILES[options.profile]
+    chosen = choose(names, long=True)
+    kinds = fitting(choose_guests(places.tree, options.guest), chosen, names)
     if options.verb == "list":
         return listed(kinds, chosen)
     sandbox.enter()
@@ -69,12 +76,28 @@ def main(options: argparse.Namespace) -> Exit:
     return verdict.exit_code
 
 
+def fitting(
+    kinds: Sequence[GuestKind], chosen: Sequence[type[Scenario]], names: Sequence[str] | None
+) -> list[GuestKind]:
+    """The guests that something which was asked for is for. Raises UsageError when there is none."""
+    families = {name for kind in chosen if not names or kind.name in names for name in kind.families}
+    found = [kind for kind in kinds if kind.family in families]
+    if not found:
+        raise UsageError(
+            f"{', '.join(kind.name for kind in kinds)}: no guest that these scenarios are for",
+            hint=f"they are for guests whose family is {' or '.join(sorted(families))}",
+        )
+    return found
+
+
 def listed(kinds: Sequence[GuestKind], chosen: Sequence[type[Scenario]]) -> Exit:
     for kind in kinds:
         level = "informing" if kind.informing else "gating"
         level += ", when asked for" if kind.on_request else ""
-        print(f"{kind.name:16} {kind.kernel.name:28} {level}")
-    print(f"each with: {', '.join(scenario.name for scenario in chosen)}")
+        print(f"{kind.name:16} {kind.kernel.name:28} {kind.family}  {level}")
+    for family in dict.fromkeys(kind.family for kind in kinds):
+        own = ", ".join(scenario.name for scenario in chosen if family in scenario.families)
+        print(f"each guest of {family} packages with: {own}")
     print(f"of these boot a guest: {', '.join(scenario.name for scenario in chosen if scenario.cold)}")
     return Exit.OK
 
@@ -102,6 +125,8 @@ def tried(
             build=lambda run, places, release: modules_for(run, places, kind.kernel, defect=defect),
             diary=diary,
             kernel=image_for(run, places, kind.kernel),
+            first=partial(delivery, run, own, kind.family, kind.kernel, defect),
+            update=partial(delivery, run, own, kind.family, kind.update, defect) if kind.update else None,
         )
         with fresh_folders(own, keep=False):
             yield from road.travel(host, programs, chosen)
@@ -113,3 +138,21 @@ def tried(
         reason = f"{error} ({error.hint})" if error.hint else str(error)
         title = "drivers for its kernel, packages, an image and a bus"
         yield told(Cell("prepare", title, kind.name, Outcome.RED, reason=reason))
+
+
+def delivery(run: Runner, places: Places, family: str, kernel: Kernel, defect: str) -> Delivery:
+    """The kernel from Debian, and our packages for it as a user gets them."""
+    site = site_for(run, places, kernel)
+    factory = Factory(
+        run=run,
+        places=places,
+        key=chosen_key(places),
+        kernel=site.release,
+        build=lambda run, places, release: modules_for(run, places, kernel, defect=defect),
+    )
+    return Delivery(
+        release=site.release,
+        kernel=kernel_debs(run, places, kernel, site.release),
+        symbols=Artifact.of(site.symbols),
+        packages=factory.rpms() if family == "rpm" else factory.packages(),
+    )

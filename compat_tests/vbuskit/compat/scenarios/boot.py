@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Cell
+from vbuskit.compat.guests import FAMILIES
 from vbuskit.compat.scenario import Scenario
 
 
@@ -14,6 +15,7 @@ class Boot(Scenario):
     order = 0
     needs = ()
     cold = True
+    families = tuple(FAMILIES)
 
     def run(self, bench: Bench, cell: Cell) -> None:
         bench.guest.boot()

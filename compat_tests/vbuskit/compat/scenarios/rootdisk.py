@@ -72,11 +72,11 @@ class RootDisk(Scenario):
         cell.compare("kernel log", expected="no complaint", seen=complaints(bench))
         return kept
 
-    def is_root(self, bench: Bench, cell: Cell, disk: Plugged) -> None:
+    def is_root(self, bench: Bench, cell: Cell, disk: Plugged, mounted: str = BY_LABEL) -> None:
         node = bench.guest("basename $(readlink /sys/dev/block/$(findmnt -n -o MAJ:MIN /))").strip()
         cell.compare("root file system, as the kernel has it", expected=disk.node, seen=node)
         source = bench.guest("findmnt -n -o SOURCE /").strip()
-        cell.compare("root file system, as the initrd found it", expected=BY_LABEL, seen=source)
+        cell.compare("root file system, as the initrd found it", expected=mounted, seen=source)
         link = bench.guest(f"readlink -f {BY_LABEL}").strip()
         cell.compare(BY_LABEL, expected=f"/dev/{disk.node}", seen=link)
         others = bench.guest("ls /sys/block | grep -v -e '^sr' -e '^vb'; :").split()
