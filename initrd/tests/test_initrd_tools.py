@@ -310,7 +310,7 @@ def test_modules_that_weak_updates_lends_from_another_kernel_are_in_the_image(
     whole(installed, said)
 
 
-# dracut is taken where mkinitramfs is in no folder of PATH. The cut image comes from a program that says all is well.
+# dracut is taken where mkinitramfs is in no folder of PATH. What makes a cut image says that all is well.
 RENEWS = """\
 set -eu
 release=$1 package=test needed="$1/updates/vbus/vbus.ko $1/updates/vbus/vblk.ko rules.d/61-vblk.rules"

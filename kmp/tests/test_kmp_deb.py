@@ -352,7 +352,9 @@ def test_udev_looks_at_the_shared_rules_again(machine: Machine, script: str) -> 
 
 
 @pytest.mark.parametrize("words", [("remove",), ("upgrade", "0.2")])
-def test_nothing_is_unloaded_whatever_becomes_of_the_package(machine: Machine, words: tuple[str, ...]) -> None:
+def test_nothing_is_unloaded_whatever_becomes_of_the_package(
+    machine: Machine, words: tuple[str, ...]
+) -> None:
     machine.make("/sys/module/vbus", "/sys/module/venet")
     assert machine.script("prerm", *words).code == 0
     assert [call for call in machine.calls() if call != "uname -r"] == []

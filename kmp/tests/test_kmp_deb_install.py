@@ -392,7 +392,10 @@ def test_an_administrator_who_wants_no_initrd_made_gets_none(
     settings(system, "update_initramfs=no\n")
     done = system.dpkg("-i", *shelf.ours[:2])
     assert done.code == 0
-    assert f"/boot/initrd.img-{kernel} stays as it is: /etc/initramfs-tools/update-initramfs.conf says" in done.err
+    assert (
+        f"/boot/initrd.img-{kernel} stays as it is: /etc/initramfs-tools/update-initramfs.conf says"
+        in done.err
+    )
     assert renewed(system.calls()) == []
 
 
@@ -424,10 +427,8 @@ def test_where_update_initramfs_is_another_ones_program_that_is_asked(
     assert renewed(calls) == []
     system.program("update-initramfs", "exit 1")
     done = system.dpkg("-i", *shelf.ours[:2])
-    assert (
-        f"vbus-modules-{kernel}: update-initramfs failed, as it says above; mend that, then: dpkg --configure -a"
-        in done.err
-    )
+    said = f"vbus-modules-{kernel}: update-initramfs failed, as it says above; mend that, then: dpkg --conf"
+    assert said in done.err
 
 
 def test_boot_loaders_hear_of_a_new_initrd_and_one_that_fails_fails_the_package(

@@ -25,7 +25,8 @@ PROGRAMS = ("cat", "find", "grep", "head", "ln", "modinfo", "mv", "readlink", "r
 OLD, DRAFT = "old\nend\n", ".vbus-new"
 PADDING = "x" * 16384 + "\n"  # more than what a full /boot has room for
 
-# In front of each program: it is noted, and after the one whose number is in /cut nothing lives on, dpkg or rpm neither.
+# In front of each program: it is noted, and after the one whose number is in /cut nothing lives on,
+# neither dpkg nor rpm.
 COUNTED = """\
 #!/bin/sh
 echo "{name} $*" >>/calls
@@ -50,7 +51,7 @@ LISTER = 'image=$(cat "$1"); case $image in *end) echo "$image" ;; *) exit 1 ;; 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What differs. `folder` is the modules', in the packages; `image` a name that only its distributions know."""
+    """What differs. `folder` is where its packages have the modules, `image` what it calls an initrd."""
 
     image: str
     folder: str
@@ -117,7 +118,7 @@ class System:
         return self.run(self.family.remove, *self.names, cut=cut)
 
     def program(self, name: str, body: str = "") -> None:
-        """A stand-in, or what is there already; counted, where dpkg's scripts look first, and where rpm's do."""
+        """A stand-in, or what is there already; counted where dpkg's scripts look first, and rpm's."""
         real = self.folder / "bin" / name
         if not real.exists() or body:
             real.write_text(f"#!/bin/sh\n{body}\n")
@@ -148,9 +149,11 @@ class System:
     def installed(self) -> set[str]:
         """Our packages that are whole."""
         if self.family is FAMILIES["deb"]:
-            words = ["dpkg-query", "--admindir", self.folder / "var/lib/dpkg", "-W"]
+            words: list[Arg] = ["dpkg-query", "--admindir", self.folder / "var/lib/dpkg", "-W"]
             said = Runner().attempt([*words, "-f", "${Package} ${db:Status-Status}\n", "vbus-*"]).out
-            return {line.removesuffix(" installed") for line in said.splitlines() if line.endswith(" installed")}
+            return {
+                line.removesuffix(" installed") for line in said.splitlines() if line.endswith(" installed")
+            }
         said = Runner()([*RPM, self.folder, "-qa", "--qf", "%{NAME}\n"])
         return set(said.split())
 
@@ -289,7 +292,7 @@ def test_a_power_cut_after_any_step_of_a_removal_leaves_a_whole_initrd(
 LIES = {
     "fails": ("maker", 'cat /pieces/1 >"$draft"; exit 1', "{maker} failed, as it says above"),
     "writes half": ("maker", 'cat /pieces/1 >"$draft"', "{lister} cannot read the new one to its end"),
-    "writes nothing": ("maker", ':', "{lister} cannot read the new one to its end"),
+    "writes nothing": ("maker", ":", "{lister} cannot read the new one to its end"),
     "writes no disk": (
         "maker",
         'cat /pieces/1 >"$draft"; echo end >>"$draft"',
@@ -320,7 +323,9 @@ def test_an_initrd_that_would_not_do_is_not_kept_and_one_line_says_why_and_what_
     name = family.maker if which == "maker" else which
     before = (system.folder / "bin" / name).read_text()
     shutil.copy(other_signed["vblk"].path, system.folder / "foreign")
-    system.program(name, "for draft; do case $draft in */boot/*) break ;; esac; done\n" + body.format(**words))
+    system.program(
+        name, "for draft; do case $draft in */boot/*) break ;; esac; done\n" + body.format(**words)
+    )
     done = system.install()
     said = system.said(done)
     assert len(said) == 1 and f": {why.format(**words)}" in said[0], done.err
@@ -423,10 +428,15 @@ def test_a_removal_is_refused_in_words_while_the_machine_needs_a_disk_on_the_bus
     before = system.in_boot()
     done = system.remove()
     assert done.code != 0
-    assert f"stays, for this machine needs disks on the bus: {what}; the next boot would" in system.said(done)[0]
+    assert (
+        f"stays, for this machine needs disks on the bus: {what}; the next boot would"
+        in system.said(done)[0]
+    )
     assert system.installed() == set(system.names)
     assert system.in_boot() == before
-    assert not [call for call in system.calls() if call.startswith(("depmod", system.family.maker, "modprobe"))]
+    assert not [
+        call for call in system.calls() if call.startswith(("depmod", system.family.maker, "modprobe"))
+    ]
     assert system.again().code == 0
 
 
