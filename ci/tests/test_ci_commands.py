@@ -10,9 +10,12 @@ import pytest
 
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import Exit
+from vbuskit.base.places import ROOT
 from vbuskit.ci import cli
 from vbuskit.ci.commands import factory
+from vbuskit.kmp.changelog import current_release
 from vbuskit.kmp.flavour import flavour_of
+from vbuskit.kmp.keys import Key
 
 
 @pytest.fixture
@@ -63,6 +66,31 @@ def test_the_rpm_comes_as_two_packages_of_which_verify_accepts_the_one_with_modu
     assert "3 modules signed by" in capsys.readouterr().out
     assert cli.main(["verify", shared]) == Exit.REFUSED
     assert "has no kernel modules, and nothing else in it could be signed" in capsys.readouterr().err
+
+
+def test_the_packages_for_dkms_need_neither_kernel_nor_key_and_verify_accepts_neither(
+    state: Path, key: Key, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "trust.pem").write_bytes(key.certificate_pem)
+    words = ["package", "--format", "dkms", "--kernel", "none", "--out", str(tmp_path / "out")]
+    assert cli.main(words) == Exit.OK
+    made = [Path(path) for path in capsys.readouterr().out.split()]
+    version = current_release(ROOT).debian_version
+    names = [f"vbus-dkms_{version}_all.deb", f"vbus-dkms-{version}-1.noarch.rpm"]
+    assert [path.name for path in made] == names
+    assert not state.exists()
+    for path in made:
+        assert cli.main(["verify", str(path), "--trust", str(tmp_path / "trust.pem")]) == Exit.REFUSED
+        assert "has no kernel modules, and nothing else in it could be signed" in capsys.readouterr().err
+
+
+def test_there_are_no_programs_for_dkms(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["package", "host", "--format", "dkms", "--out", str(tmp_path / "out")]
+    assert cli.main(words) == Exit.USAGE
+    said = "vbuskit: package host: there is no dkms of programs\nhint: --format deb or rpm\n"
+    assert capsys.readouterr().err == said
 
 
 def test_verify_makes_no_key(state: Path, tmp_path: Path) -> None:
