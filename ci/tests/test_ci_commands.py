@@ -12,11 +12,14 @@ import pytest
 from vbuskit.base import sandbox
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import Exit
+from vbuskit.base.places import ROOT
 from vbuskit.ci import cli
 from vbuskit.ci.commands import factory, iso
 from vbuskit.drivers.kernel import ModuleBuildFailed, Site
 from vbuskit.drivers.kernels import Kernel, Line
+from vbuskit.kmp.changelog import current_release
 from vbuskit.kmp.flavour import flavour_of
+from vbuskit.kmp.keys import Key
 
 
 @pytest.fixture
@@ -133,6 +136,31 @@ def test_kernels_that_no_iso_can_have_are_a_usage_error(
 ) -> None:
     assert cli.main(["iso", *words, "--out", str(tmp_path)]) == Exit.USAGE
     assert said in capsys.readouterr().err
+
+
+def test_the_packages_for_dkms_need_neither_kernel_nor_key_and_verify_accepts_neither(
+    state: Path, key: Key, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "trust.pem").write_bytes(key.certificate_pem)
+    words = ["package", "--format", "dkms", "--kernel", "none", "--out", str(tmp_path / "out")]
+    assert cli.main(words) == Exit.OK
+    made = [Path(path) for path in capsys.readouterr().out.split()]
+    version = current_release(ROOT).debian_version
+    names = [f"vbus-dkms_{version}_all.deb", f"vbus-dkms-{version}-1.noarch.rpm"]
+    assert [path.name for path in made] == names
+    assert not state.exists()
+    for path in made:
+        assert cli.main(["verify", str(path), "--trust", str(tmp_path / "trust.pem")]) == Exit.REFUSED
+        assert "has no kernel modules, and nothing else in it could be signed" in capsys.readouterr().err
+
+
+def test_there_are_no_programs_for_dkms(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["package", "host", "--format", "dkms", "--out", str(tmp_path / "out")]
+    assert cli.main(words) == Exit.USAGE
+    said = "vbuskit: package host: there is no dkms of programs\nhint: --format deb or rpm\n"
+    assert capsys.readouterr().err == said
 
 
 def test_verify_makes_no_key(state: Path, tmp_path: Path) -> None:

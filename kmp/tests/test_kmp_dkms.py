@@ -461,6 +461,18 @@ def test_modules_of_their_own_package_come_before_those_of_dkms_in_whatever_orde
 
 
 @needs_root
+def test_it_is_built_where_that_package_has_the_same_version_too(machine: Machine, kernel: str) -> None:
+    updates = f"/lib/modules/{kernel}/updates"
+    machine.must(f"cp -r {updates}/dkms {updates}/vbus && dkms remove vbus/{VERSION} -k {kernel}")
+    assert machine.modules(kernel) == {}
+    machine.must(f"{SCRIPT} build {kernel}")
+    assert sorted(machine.modules(kernel)) == sorted(NAMES)
+    machine.must("dpkg --purge vbus-dkms")
+    left = machine.must(f"find {updates} -name '*.ko'").split()
+    assert sorted(left) == [f"{updates}/vbus/{name}.ko" for name in NAMES]
+
+
+@needs_root
 def test_as_rpm_it_is_built_kept_where_the_next_version_does_not_build_and_removed(
     bare: Machine, shelf: Shelf, kernel: str, other_kernel: str, tmp_path: Path
 ) -> None:
