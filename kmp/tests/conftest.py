@@ -114,7 +114,15 @@ def bring() -> Callable[[str, Path], None]:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkout as far as rpm.py and dkms.py read it, with drivers that are compiled in seconds."""
     tree = tmp_path_factory.mktemp("tree")
-    folders = ("LICENSES", "kmp/debian", "kmp/dkms", "kmp/rpm", "kmp/scripts", "initrd/udev", "initrd/dracut")
+    folders = (
+        "LICENSES",
+        "kmp/debian",
+        "kmp/dkms",
+        "kmp/rpm",
+        "kmp/scripts",
+        "initrd/udev",
+        "initrd/dracut",
+    )
     for name in folders:
         shutil.copytree(ROOT / name, tree / name)
     shutil.copyfile(ROOT / "VERSION", tree / "VERSION")

@@ -213,9 +213,7 @@ def packed(run: Runner, tree: Path, release: Release, package: Package, into: Pa
 
 def control_files(package: Package, release: Release, files: Files) -> Files:
     sums = "".join(
-        f"{md5(raw)}  {path}\n"
-        for path, (raw, _) in sorted(files.items())
-        if path not in package.conffiles
+        f"{md5(raw)}  {path}\n" for path, (raw, _) in sorted(files.items()) if path not in package.conffiles
     )
     kilobytes = sum(-(-len(raw) // 1024) for raw, _ in files.values())
     made = {
