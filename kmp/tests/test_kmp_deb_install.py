@@ -22,7 +22,6 @@ from vbuskit.kmp.flavour import flavour_of
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="dpkg --root changes root")
 
 RELEASE = current_release(ROOT)
-V01 = ROOT / "kmp/tests/v0.1"
 NAMES = ("vbus", "venet", "vblk")
 # What scripts may start besides the stand-ins; everything else is not there.
 PROGRAMS = ("sh", "cat", "cut", "find", "grep", "head", "ln", "modinfo", "mv", "readlink", "rm", "sed")
@@ -80,7 +79,7 @@ class System:
 
 
 def packed(folder: Path, control: str, files: dict[str, bytes]) -> Path:
-    """A package made by dpkg-deb alone: a kernel's, or that of 0.1. Scripts are files in DEBIAN."""
+    """A package made by dpkg-deb alone: a kernel's."""
     for name, content in {"DEBIAN/control": control.encode(), **files}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
@@ -94,26 +93,12 @@ def stub(folder: Path, name: str, *files: str) -> Path:
     return packed(folder / name, control, dict.fromkeys(files, b""))
 
 
-def of_v01(folder: Path, kernel: str) -> Path:
-    """vbus-modules 0.1.0 as it was: its control file, scripts, trigger and paths."""
-    scripts = {path.name: path.read_text().replace("@RELEASE@", kernel) for path in V01.iterdir()}
-    files = {f"DEBIAN/{name}": text.encode() for name, text in scripts.items() if name != "control"}
-    files["DEBIAN/triggers"] = b"activate-noawait update-initramfs\n"
-    files |= {f"lib/modules/{kernel}/updates/vbus/{name}.ko": b"of 0.1" for name in NAMES}
-    files |= {f"lib/udev/rules.d/{rules}": b"# of 0.1\n" for rules in deb.RULES}
-    files |= {f"usr/share/doc/vbus-modules/{name}": b"of 0.1" for name in ("copyright", "changelog.gz")}
-    files["usr/share/initramfs-tools/hooks/vbus"] = b"#!/bin/sh\n"
-    return packed(folder / f"vbus-modules-0.1-{kernel}", scripts["control"], files)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shelf:
-    """Package files: for the kernel and for the other one [common, modules, metapackage], and of 0.1."""
+    """Package files: for the kernel and for the other one [common, modules, metapackage]."""
 
     ours: Sequence[Path]
     others: Sequence[Path]
-    v01: Path
-    v01_other: Path
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +118,6 @@ def shelf(
     return Shelf(
         ours=made(kernel, signed),
         others=made(other_kernel, other_signed),
-        v01=of_v01(folder, kernel),
-        v01_other=of_v01(folder, other_kernel),
     )
 
 
@@ -298,51 +281,6 @@ def test_the_metapackage_goes_over_to_the_next_kernel_and_the_old_modules_stay_u
     assert set(system.states().values()) == {"installed"}
     assert system.dpkg("--purge", f"vbus-modules-{kernel}").code == 0
     assert system.dpkg("--purge", f"vbus-modules-{other_kernel}").code != 0
-
-
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_the_package_of_01_disappears_and_its_drivers_stay_loaded(
-    system: System,
-    shelf: Shelf,
-    signed: dict[str, Artifact],
-    kernel: str,
-    order: tuple[int, int],
-) -> None:
-    with_device(system)
-    system.install(shelf.v01)
-    assert system.modules(kernel) == dict.fromkeys(NAMES, b"of 0.1")
-    for name in NAMES:
-        (system.folder / "sys/module" / name).mkdir(parents=True)
-    system.calls()
-    system.install(*(shelf.ours[each] for each in order))
-    assert system.states() == {"vbus-common": "installed", f"vbus-modules-{kernel}": "installed"}
-    assert system.modules(kernel) == contents(signed)
-    calls = system.calls()
-    assert not [call for call in calls if call.startswith("rmmod")]
-    assert renewed(calls) == [kernel]
-
-
-def test_after_an_upgrade_from_01_a_purge_leaves_no_file(system: System, shelf: Shelf) -> None:
-    before = system.files()
-    system.install(shelf.v01)
-    system.install(*shelf.ours)
-    assert system.dpkg("--purge", *system.states()).code == 0
-    assert system.files() == before
-
-
-def test_the_package_of_01_for_another_kernel_keeps_its_modules_until_that_kernels_package_comes(
-    system: System, shelf: Shelf, kernel: str, other_kernel: str
-) -> None:
-    before = system.files()
-    system.install(shelf.v01_other)
-    system.install(*shelf.ours[:2])
-    names = ["vbus-common", "vbus-modules", f"vbus-modules-{kernel}"]
-    assert system.states() == dict.fromkeys(names, "installed")
-    assert system.modules(other_kernel) == dict.fromkeys(NAMES, b"of 0.1")
-    system.install(shelf.others[1])
-    assert "vbus-modules" not in system.states()
-    assert system.dpkg("--purge", *system.states()).code == 0
-    assert system.files() == before
 
 
 def test_new_rules_reach_the_initrd_of_each_kernel_that_has_the_drivers_and_no_other(

@@ -31,9 +31,7 @@ from vbuskit.kmp.changelog import Release
 from vbuskit.kmp.flavour import flavour_of, numbers_of
 
 COMMON = "vbus-common"
-# Before a kernel's release or a flavour; alone it was the one package of 0.1, which no later version has.
-MODULES = "vbus-modules"
-OLD = f"{MODULES} (<< 0.2~)"
+MODULES = "vbus-modules"  # before a kernel's release or a flavour
 MAINTAINER = "vbuskit maintainers <maintainers@vbuskit.invalid>"
 # What is a kernel release and may be a part of a package's name (Debian Policy 5.6.1).
 RELEASE = re.compile(r"[0-9][0-9a-z.+-]*")
@@ -96,12 +94,8 @@ def module_for(kernel: str, name: str, module: Artifact) -> bytes:
 
 
 def common(tree: Path, release: Release) -> Package:
-    """The documents of 0.1's package are taken over as well: a package that keeps no file disappears.
-
-    Not `Breaks`: apt would remove that package first, and its prerm unload the drivers of a running machine,
-    or refuse. Where it is for a kernel that no new package is for, both live side by side.
-    """
-    files = documents(tree, MODULES) | overrides(tree, COMMON)
+    """Udev rules, hook and dracut module of all kernels; what changes of them reaches each one's initrd."""
+    files: Files = {}
     for rules in RULES:
         files[f"lib/udev/rules.d/{rules}"] = ((tree / "initrd/udev" / rules).read_bytes(), 0o644)
     hook = (tree / "initrd/initramfs-tools/hooks/vbus").read_bytes()
@@ -117,9 +111,8 @@ def common(tree: Path, release: Release) -> Package:
         files=files,
         scripts=scripts,
         triggers=f"activate-noawait {TRIGGER}\n",
-        fields=f"""\
+        fields="""\
 Recommends: initramfs-tools | dracut
-Replaces: {OLD}
 Description: paravirtual bus, network and disk drivers: what all kernels share
  What guest drivers of the vbus paravirtual bus need besides the drivers: the
  udev rules that name devices by their UUID, and what puts the drivers into
@@ -149,7 +142,6 @@ def modules_of(tree: Path, release: Release, kernel: str, modules: Mapping[str, 
         triggers=f"interest-noawait {TRIGGER}\n",
         fields=f"""\
 Depends: {COMMON} (>= {release.debian_version}), kmod, linux-image-{kernel} | linux-image-{kernel}-unsigned
-Replaces: {OLD}
 Kernel-Release: {kernel}
 Description: paravirtual bus, network and disk drivers for Linux {kernel}
  Guest drivers of the vbus paravirtual bus: the bridge to the host (vbus),
