@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from pathlib import Path
 
 import pytest
 
 from vbuskit.base.errors import Exit
+from vbuskit.base.run import Runner
 from vbuskit.ci import cli
 from vbuskit.initrd import sample
 from vbuskit.kmp.keys import Key, store
@@ -133,6 +135,13 @@ def test_the_command_fails_in_one_line(
     said = capsys.readouterr()
     assert said.out == "" and "Traceback" not in said.err
     assert sum(line.startswith("vbuskit") for line in said.err.splitlines()) == 1
+
+
+def test_a_name_that_a_terminal_cannot_show_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(sample.tree(sample.files("6-\u65e5")))
+    run: list[str | Path] = [sys.executable, "-P", "-m", "vbuskit.ci.cli", "initrd", "inspect"]
+    said = Runner().attempt([*run, tmp_path / "image"], env={"PYTHONIOENCODING": "ascii"})
+    assert (said.code, said.err) == (Exit.OK, "") and "kernel 6-\\u65e5: 3 modules" in said.out
 
 
 def test_names_in_an_image_reach_no_terminal_as_they_are(tmp_path: Path, capsys: Capture) -> None:

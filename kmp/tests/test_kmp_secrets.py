@@ -43,15 +43,20 @@ def test_the_file_that_is_read_is_the_one_that_was_looked_at(
     secret = private(tmp_path / "secret", b"of everybody")
     secret.chmod(0o666)
     ours = private(tmp_path / "ours", b"ours")
-    look = os.fstat
+    exchanges = iter([lambda: ours.replace(secret)])
 
-    def late(descriptor: int) -> os.stat_result:
-        ours.replace(secret)
-        return look(descriptor)
+    def late(look: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def looked(*words: object, **more: object) -> os.stat_result:
+            next(exchanges, lambda: ours)()
+            return look(*words, **more)
 
-    monkeypatch.setattr(os, "fstat", late)
+        return looked
+
+    for name in ("stat", "fstat"):
+        monkeypatch.setattr(os, name, late(getattr(os, name)))
     with pytest.raises(Refused, match="mode 0666 lets others"):
         read_secret(secret)
+    assert next(exchanges, None) is None
 
 
 def test_a_secret_comes_through_a_pipe_and_never_without_end(tmp_path: Path) -> None:

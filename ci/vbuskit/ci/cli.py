@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import select
 import signal
@@ -40,6 +41,8 @@ def start() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not every terminal has all letters of all names
+        sys.stdout.reconfigure(errors="backslashreplace")
     return main()
 
 
