@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Runner
+from vbuskit.kmp.flavour import flavour_of
 from vbuskit.kmp.keys import Key, new_key
 
 # A job in the background of a script has Ctrl-C ignored, and so would whatever a test interrupts.
@@ -35,6 +36,21 @@ static void __exit dummy_exit(void) { }
 module_init(dummy_init);
 module_exit(dummy_exit);
 MODULE_LICENSE("GPL");
+"""
+
+
+RPM_STUB = """\
+Name: {name}
+Version: 1
+Release: 1
+Summary: stand-in
+License: MIT
+BuildArch: noarch
+AutoReqProv: no
+{provides}
+%description
+A stand-in.
+%files
 """
 
 
@@ -69,22 +85,51 @@ def dummies_elsewhere(kernel: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def dummies_for(
-    dummies: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., dict[str, Artifact]]:
-    """The same modules for another kernel: they say so; and without symbol versions, if so wished."""
+def built_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Artifact]]:
+    """The same modules, which say that they are for another kernel; and for one without symbol versions."""
 
-    def make(release: str, *, versions: bool = True) -> dict[str, Artifact]:
+    def make(modules: Mapping[str, Artifact], release: str, *, versions: bool = True) -> dict[str, Artifact]:
         run, folder = Runner(), tmp_path_factory.mktemp("other")
-        for name, module in dummies.items():
+        for name, module in modules.items():
             info, ko = folder / f"{name}.modinfo", folder / f"{name}.ko"
             run(["objcopy", "-O", "binary", "--only-section=.modinfo", module.path, info])
             said = re.sub(rb"vermagic=\S+", f"vermagic={release}".encode(), info.read_bytes())
             info.write_bytes(said if versions else said.replace(b"modversions ", b""))
             run(["objcopy", "--update-section", f".modinfo={info}", module.path, ko])
-        return {name: Artifact.of(folder / f"{name}.ko") for name in dummies}
+        return {name: Artifact.of(folder / f"{name}.ko") for name in modules}
 
     return make
+
+
+@pytest.fixture(scope="session")
+def rpm_stub(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Iterable[str]], Path]:
+    """Makes a package that is nothing but its Provides."""
+
+    def make(name: str, provides: Iterable[str]) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        text = RPM_STUB.format(name=name, provides="\n".join(f"Provides: {each}" for each in provides))
+        (folder / "stub.spec").write_text(text)
+        Runner()(["rpmbuild", "-bb", "--define", f"_topdir {folder}", folder / "stub.spec"])
+        return next(folder.glob(f"RPMS/noarch/{name}-*.rpm"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base_package(rpm_stub: Callable[[str, Iterable[str]], Path]) -> Path:
+    """What our RPMs need besides a kernel."""
+    return rpm_stub("base", ["/bin/sh", "kmod"])
+
+
+@pytest.fixture(scope="session")
+def kernel_package(kernel: str, rpm_stub: Callable[[str, Iterable[str]], Path]) -> Path:
+    """What the kernel's package would say in SUSE's form, from the symbols that its headers list."""
+    flavour = flavour_of(kernel)
+    lines = Path(f"/lib/modules/{kernel}/build/Module.symvers").read_text().splitlines()
+    pairs = (line.split("\t")[:2] for line in lines)
+    return rpm_stub(
+        f"kernel-{flavour}", [f"ksym({flavour}:{name}) = {int(crc, 16):x}" for crc, name in pairs]
+    )
 
 
 @pytest.fixture(scope="session")

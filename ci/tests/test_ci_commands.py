@@ -77,14 +77,15 @@ def test_an_iso_for_several_kernels_takes_releases_and_kernels_of_suites(
     kernel: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    dummies_for: Callable[[str], dict[str, Artifact]],
+    dummies: dict[str, Artifact],
+    built_for: Callable[..., dict[str, Artifact]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     entered: list[bool] = []
     release = "6.12.9+deb13-rt-amd64"
     monkeypatch.setattr(sandbox, "enter", lambda: entered.append(True))
     monkeypatch.setattr(iso, "site_for", lambda *_: Site(release, ""))
-    monkeypatch.setattr(iso, "modules_for", lambda *_: dummies_for(release))
+    monkeypatch.setattr(iso, "modules_for", lambda *_: built_for(dummies, release))
     words = ["--kernel", kernel, "--kernel", "trixie/rt-amd64", "--out", str(tmp_path / "out")]
     assert cli.main(["iso", *words]) == Exit.OK
     made = capsys.readouterr().out.strip()

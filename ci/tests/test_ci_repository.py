@@ -75,7 +75,7 @@ OTHERS = {
     "4.4.1": "4.4.1",
 }
 
-Dummies = Callable[..., dict[str, Artifact]]
+BuiltFor = Callable[..., dict[str, Artifact]]
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +94,11 @@ def mnt(factory: Factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def all_of(factory: Factory, dummies_for: Dummies) -> Callable[[Path, Iterable[str]], Artifact]:
+def all_of(
+    factory: Factory, dummies: dict[str, Artifact], built_for: BuiltFor
+) -> Callable[[Path, Iterable[str]], Artifact]:
     """Makes, in a folder, an ISO for the kernel that has headers here and for others."""
-    built = {release: dummies_for(release) for release in OTHERS}
+    built = {release: built_for(dummies, release) for release in OTHERS}
 
     def make(folder: Path, others: Iterable[str] = OTHERS) -> Artifact:
         mine = replace(factory, places=replace(factory.places, out=folder))
@@ -195,8 +197,10 @@ def test_what_is_for_all_kernels_is_on_the_iso_once_and_in_each_index(several: P
     assert [index.count("Package: vbus-common\n") for index in indexes] == [1, 1, 1]
 
 
-def test_a_kernel_that_comes_in_two_forms_is_refused(factory: Factory, dummies_for: Dummies) -> None:
-    changed = dummies_for(factory.kernel, versions=False)
+def test_a_kernel_that_comes_in_two_forms_is_refused(
+    factory: Factory, dummies: dict[str, Artifact], built_for: BuiltFor
+) -> None:
+    changed = built_for(dummies, factory.kernel, versions=False)
     with pytest.raises(Refused, match=r"vbus-modules-.*\.deb: comes out in two forms"):
         factory.iso([replace(factory, build=lambda *_: changed)])
 

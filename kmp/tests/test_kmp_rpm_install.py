@@ -24,20 +24,6 @@ PROGRAMS = ("sh", "cat", "grep", "head", "modinfo", "mv", "readlink", "rm", "sed
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="rpm --root changes root")
 
-STUB = """\
-Name: {name}
-Version: 1
-Release: 1
-Summary: stand-in
-License: MIT
-BuildArch: noarch
-AutoReqProv: no
-{provides}
-%description
-A stand-in.
-%files
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class System:
@@ -67,30 +53,6 @@ class System:
 @pytest.fixture(scope="module")
 def ours(packages: dict[str, Artifact]) -> list[Path]:
     return [package.path for package in packages.values()]
-
-
-def stub(folder: Path, name: str, provides: list[str]) -> Path:
-    """A package that is nothing but its Provides."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = STUB.format(name=name, provides="\n".join(f"Provides: {each}" for each in provides))
-    (folder / "stub.spec").write_text(text)
-    Runner()(["rpmbuild", "-bb", "--define", f"_topdir {folder}", folder / "stub.spec"])
-    return next(folder.glob(f"RPMS/noarch/{name}-*.rpm"))
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return stub(tmp_path_factory.mktemp("base"), "base", ["/bin/sh", "kmod"])
-
-
-@pytest.fixture(scope="module")
-def kernel_package(kernel: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the kernel's package would say in SUSE's form, from the symbols that its headers list."""
-    flavour = flavour_of(kernel)
-    lines = Path(f"/lib/modules/{kernel}/build/Module.symvers").read_text().splitlines()
-    pairs = (line.split("\t")[:2] for line in lines)
-    ksyms = [f"ksym({flavour}:{symbol}) = {int(crc, 16):x}" for crc, symbol in pairs]
-    return stub(tmp_path_factory.mktemp("kernel"), f"kernel-{flavour}", ksyms)
 
 
 @pytest.fixture
@@ -124,9 +86,9 @@ def nvr(packages: Mapping[str, Artifact], kernel: str) -> str:
 
 
 def test_rpm_installs_what_the_kernel_has_the_symbols_for(
-    system: System, ours: list[Path], base: Path, kernel_package: Path, kernel: str
+    system: System, ours: list[Path], base_package: Path, kernel_package: Path, kernel: str
 ) -> None:
-    done = system.rpm("-i", "--noscripts", base, kernel_package, *ours)
+    done = system.rpm("-i", "--noscripts", base_package, kernel_package, *ours)
     assert (done.code, done.err) == (0, "")
     found = sorted(path.name for path in (system.folder / f"lib/modules/{kernel}/updates").iterdir())
     assert found == ["vblk.ko", "vbus.ko", "venet.ko"]
@@ -135,9 +97,9 @@ def test_rpm_installs_what_the_kernel_has_the_symbols_for(
 
 
 def test_rpm_refuses_it_without_such_a_kernel_and_names_a_symbol(
-    system: System, ours: list[Path], base: Path, kernel: str
+    system: System, ours: list[Path], base_package: Path, kernel: str
 ) -> None:
-    done = system.rpm("-i", "--noscripts", base, *ours)
+    done = system.rpm("-i", "--noscripts", base_package, *ours)
     assert done.code != 0
     assert f"ksym({flavour_of(kernel)}:module_layout) = " in done.err
     assert not (system.folder / "lib").exists()
