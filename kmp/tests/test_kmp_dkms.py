@@ -22,9 +22,10 @@ from vbuskit.kmp.debfile import read_deb
 from vbuskit.kmp.rpmfile import read_rpm
 
 RELEASE = current_release(ROOT)
-NEWER = replace(RELEASE, version="9.0", debian_version="9.0")
+NEWER = replace(RELEASE, version="9.0.dev0", debian_version="9.0~dev0")
 NAMES = ("vblk", "vbus", "venet")
 SCRIPT = f"/{dkms.SCRIPT}"
+VERSION, NEW = RELEASE.debian_version, NEWER.debian_version  # as dkms knows them
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a copy of the machine, by mounts")
 
@@ -302,9 +303,6 @@ def machine(installed: tuple[Machine, Finished], tmp_path: Path) -> Machine:
     return Machine.like(installed[0], tmp_path / "machine")
 
 
-VERSION = RELEASE.debian_version
-
-
 @needs_root
 def test_dpkg_installs_it_and_each_kernel_gets_signed_modules_and_an_initrd(
     installed: tuple[Machine, Finished], machine: Machine, kernel: str, other_kernel: str
@@ -400,9 +398,9 @@ def test_a_new_version_replaces_the_old_one_where_it_builds_and_nowhere_else(
     machine.broken(other_kernel)
     done = machine.install(shelf.newer_common, shelf.newer["deb"].path)
     assert done.code == 0, done.err
-    assert f"vbus-dkms: {other_kernel}: no drivers of version 9.0: bus.c:7:1: error: " in done.err
+    assert f"vbus-dkms: {other_kernel}: no drivers of version {NEW}: bus.c:7:1: error: " in done.err
     assert machine.status() == {
-        f"vbus/9.0, {kernel}: installed",
+        f"vbus/{NEW}, {kernel}: installed",
         f"vbus/{VERSION}, {other_kernel}: installed",
     }
     assert machine.modules(other_kernel) == old
@@ -507,12 +505,12 @@ def test_as_rpm_it_is_built_kept_where_the_next_version_does_not_build_and_remov
     machine.broken(other_kernel)
     assert machine.install(shelf.newer["rpm"].path).code == 0
     assert machine.status() == {
-        f"vbus/9.0, {kernel}: installed",
+        f"vbus/{NEW}, {kernel}: installed",
         f"vbus/{VERSION}, {other_kernel}: installed",
     }
     plugin = machine.run(f"/{dkms.PLUGIN} add {other_kernel} /boot/entry /boot/vmlinuz")
     assert plugin.code == 0
-    assert f"vbus-dkms: {other_kernel}: no drivers of version 9.0: bus.c:7:1: error: " in plugin.err
+    assert f"vbus-dkms: {other_kernel}: no drivers of version {NEW}: bus.c:7:1: error: " in plugin.err
     assert machine.noted() == [f"update-initramfs -u -k {kernel}"]
     machine.must("rpm -e --nodeps vbus-dkms")
     assert machine.modules(kernel) == machine.modules(other_kernel) == {}
