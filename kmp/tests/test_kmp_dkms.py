@@ -22,9 +22,10 @@ from vbuskit.kmp.debfile import read_deb
 from vbuskit.kmp.rpmfile import read_rpm
 
 RELEASE = current_release(ROOT)
-NEWER = replace(RELEASE, version="9.0", debian_version="9.0")
+NEWER = replace(RELEASE, version="9.0.dev0", debian_version="9.0~dev0")
 NAMES = ("vblk", "vbus", "venet")
 SCRIPT = f"/{dkms.SCRIPT}"
+VERSION, NEW = RELEASE.debian_version, NEWER.debian_version  # as dkms knows them
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a copy of the machine, by mounts")
 
@@ -234,9 +235,9 @@ class Machine:
         assert (done.code, done.err) == (0, "")
         return {line.replace(", x86_64", "") for line in done.out.splitlines()}
 
-    def initrds(self) -> list[str]:
-        """How initrds were asked for since the last look."""
-        return self.must("touch /initrds; cat /initrds; rm /initrds").splitlines()
+    def noted(self) -> list[str]:
+        """How the stand-ins were called since the last look."""
+        return self.must("touch /calls; cat /calls; rm /calls").splitlines()
 
     def broken(self, kernel: str) -> None:
         """Headers with which nothing compiles."""
@@ -257,10 +258,9 @@ def bare(kernel: str, other_kernel: str, tmp_path_factory: pytest.TempPathFactor
         machine.write(f"/boot/initrd.img-{name}", b"")
         machine.must(f"mkdir -p /lib/modules/{name}/kernel")
     machine.must(f"ln -s /usr/src/linux-headers-{kernel} /lib/modules/{other_kernel}/build")
-    noting = b'#!/bin/sh\necho "${0##*/} $*" >>/initrds\n'
+    noting = b'#!/bin/sh\necho "${0##*/} $*" >>/calls\n'
     for path in ("/usr/sbin/update-initramfs", "/etc/kernel/postinst.d/initramfs-tools"):
         machine.write(path, noting, 0o755)
-    machine.write("/usr/sbin/rmmod", noting, 0o755)
     return machine
 
 
@@ -303,9 +303,6 @@ def machine(installed: tuple[Machine, Finished], tmp_path: Path) -> Machine:
     return Machine.like(installed[0], tmp_path / "machine")
 
 
-VERSION = RELEASE.debian_version
-
-
 @needs_root
 def test_dpkg_installs_it_and_each_kernel_gets_signed_modules_and_an_initrd(
     installed: tuple[Machine, Finished], machine: Machine, kernel: str, other_kernel: str
@@ -314,7 +311,7 @@ def test_dpkg_installs_it_and_each_kernel_gets_signed_modules_and_an_initrd(
     assert machine.status() == {f"vbus/{VERSION}, {name}: installed" for name in (kernel, other_kernel)}
     for name in (kernel, other_kernel):
         assert sorted(machine.modules(name)) == sorted(NAMES)
-    assert machine.initrds() == [f"update-initramfs -u -k {name}" for name in sorted((kernel, other_kernel))]
+    assert machine.noted() == [f"update-initramfs -u -k {name}" for name in sorted((kernel, other_kernel))]
     signer = machine.must(f"modinfo -F signer /lib/modules/{kernel}/updates/dkms/vblk.ko")
     assert signer == "DKMS module signing key\n"
 
@@ -335,7 +332,7 @@ def test_the_real_drivers_are_built_for_a_kernel_that_does_not_run(
     wanted = f"vbus-dkms: {other_kernel}: no drivers of version {VERSION}: bus.c:7:1: error: no such type; "
     assert done.err.startswith(wanted)
     assert done.err.count("\n") == 1
-    assert machine.initrds() == [f"update-initramfs -u -k {kernel}"]
+    assert machine.noted() == [f"update-initramfs -u -k {kernel}"]
 
 
 @needs_root
@@ -344,13 +341,13 @@ def test_a_kernel_that_it_does_not_build_for_gets_its_initrd_as_dkms_own_hook_wo
     machine: Machine, kernel: str, other_kernel: str, autoinstall: bool
 ) -> None:
     before = machine.modules(kernel)
-    machine.initrds()
+    machine.noted()
     machine.must(f"dkms remove vbus/{VERSION} -k {other_kernel}")
     machine.broken(other_kernel)
     if autoinstall:
         machine.must(f"echo 'AUTOINSTALL=yes' >>/usr/src/vbus-{VERSION}/dkms.conf")
     done = machine.run(f"run-parts --exit-on-error --arg={other_kernel} /etc/kernel/postinst.d")
-    assert machine.initrds() == ([] if autoinstall else [f"initramfs-tools {other_kernel}"])
+    assert machine.noted() == ([] if autoinstall else [f"initramfs-tools {other_kernel}"])
     assert (done.code != 0) is autoinstall
     assert autoinstall or done.err.startswith(
         f"vbus-dkms: {other_kernel}: no drivers of version {VERSION}: "
@@ -363,19 +360,19 @@ def test_a_kernel_that_it_does_not_build_for_gets_its_initrd_as_dkms_own_hook_wo
 def test_a_kernel_whose_headers_come_later_gets_modules_and_another_initrd(
     machine: Machine, other_kernel: str
 ) -> None:
-    machine.must(f"dkms remove vbus/{VERSION} -k {other_kernel}; rm /initrds")
+    machine.must(f"dkms remove vbus/{VERSION} -k {other_kernel}; rm /calls")
     machine.must(f"mv /lib/modules/{other_kernel}/build /build")
     run_parts = f"run-parts --exit-on-error --arg={other_kernel} /etc/kernel"
     said = machine.run(f"{run_parts}/postinst.d").err
     assert said.startswith(
         f"vbus-dkms: {other_kernel}: no drivers, for its headers are not installed; next: "
     )
-    assert machine.initrds() == [f"initramfs-tools {other_kernel}"]
+    assert machine.noted() == [f"initramfs-tools {other_kernel}"]
     machine.must(f"mv /build /lib/modules/{other_kernel}/build; {run_parts}/header_postinst.d")
     assert sorted(machine.modules(other_kernel)) == sorted(NAMES)
-    assert machine.initrds() == [f"update-initramfs -u -k {other_kernel}"]
+    assert machine.noted() == [f"update-initramfs -u -k {other_kernel}"]
     machine.must(f"{run_parts}/header_postinst.d")
-    assert machine.initrds() == []  # there was nothing to do
+    assert machine.noted() == []  # there was nothing to do
 
 
 @needs_root
@@ -397,17 +394,17 @@ def test_a_new_version_replaces_the_old_one_where_it_builds_and_nowhere_else(
     machine: Machine, shelf: Shelf, kernel: str, other_kernel: str
 ) -> None:
     old = machine.modules(other_kernel)
-    machine.initrds()
+    machine.noted()
     machine.broken(other_kernel)
     done = machine.install(shelf.newer_common, shelf.newer["deb"].path)
     assert done.code == 0, done.err
-    assert f"vbus-dkms: {other_kernel}: no drivers of version 9.0: bus.c:7:1: error: " in done.err
+    assert f"vbus-dkms: {other_kernel}: no drivers of version {NEW}: bus.c:7:1: error: " in done.err
     assert machine.status() == {
-        f"vbus/9.0, {kernel}: installed",
+        f"vbus/{NEW}, {kernel}: installed",
         f"vbus/{VERSION}, {other_kernel}: installed",
     }
     assert machine.modules(other_kernel) == old
-    assert f"update-initramfs -u -k {kernel}" in machine.initrds()
+    assert f"update-initramfs -u -k {kernel}" in machine.noted()
     assert machine.run(f"dkms autoinstall -k {kernel}").code == 0
     machine.must("dpkg --purge vbus-dkms")
     assert machine.modules(other_kernel) == machine.modules(kernel) == {}
@@ -432,15 +429,40 @@ def test_the_same_version_once_more_builds_nothing_and_dkms_has_the_packages_sou
 def test_removing_it_leaves_no_module_and_hooks_that_say_nothing(
     machine: Machine, kernel: str, other_kernel: str
 ) -> None:
-    machine.initrds()
+    machine.noted()
     machine.must("dpkg --remove vbus-dkms")
     assert machine.modules(kernel) == machine.modules(other_kernel) == {}
     assert machine.status() == set()
-    assert machine.initrds() == [f"update-initramfs -u -k {name}" for name in sorted((kernel, other_kernel))]
+    assert machine.noted() == [f"update-initramfs -u -k {name}" for name in sorted((kernel, other_kernel))]
     for hook in dkms.HOOKS:
         assert machine.run(f"/{hook} {kernel}") == Finished(0, "", "")
     machine.must("dpkg --purge vbus-dkms")
     assert not [hook for hook in dkms.HOOKS if machine.run(f"test -e /{hook}").code == 0]
+
+
+@needs_root
+def test_the_running_kernels_drivers_are_loaded_for_a_device_and_not_taken_away_while_they_are_in_use(
+    machine: Machine, kernel: str
+) -> None:
+    def program(name: str, body: str) -> None:
+        machine.write(f"/usr/local/sbin/{name}", f"#!/bin/sh\n{body}\n".encode(), 0o755)
+
+    program("uname", f'[ "$1" != -r ] || {{ echo {kernel}; exit; }}; exec /usr/bin/uname "$@"')
+    program("modprobe", '[ "$1" = --resolve-alias ] && echo vbus || echo "modprobe $*" >>/calls')
+    machine.write("/sys/bus/pci/devices/bus/modalias", b"pci:v00001AF4d00001110\n")
+    machine.must(f"rm -f /calls; PATH=/usr/local/sbin:$PATH {SCRIPT} all")
+    assert machine.noted() == ["modprobe vbus"]
+    machine.write("/sys/module/vbus/refcnt", b"1\n")
+    program("rmmod", "exit 1")
+    done = machine.run("PATH=/usr/local/sbin:$PATH dpkg --remove vbus-dkms")
+    assert done.code != 0
+    assert "vbus-dkms: vbus is in use and stays loaded, so the package stays as well; " in done.err
+    assert sorted(machine.modules(kernel)) == sorted(NAMES)
+    program("rmmod", 'echo "rmmod $*" >>/calls')
+    machine.noted()
+    machine.must("PATH=/usr/local/sbin:$PATH dpkg --remove vbus-dkms")
+    assert machine.noted()[0] == "rmmod vbus"
+    assert machine.modules(kernel) == {}
 
 
 @needs_root
@@ -479,16 +501,16 @@ def test_as_rpm_it_is_built_kept_where_the_next_version_does_not_build_and_remov
     machine = Machine.like(bare, tmp_path / "machine")
     assert machine.install(shelf.ours["rpm"].path).code == 0
     assert machine.status() == {f"vbus/{VERSION}, {name}: installed" for name in (kernel, other_kernel)}
-    machine.initrds()
+    machine.noted()
     machine.broken(other_kernel)
     assert machine.install(shelf.newer["rpm"].path).code == 0
     assert machine.status() == {
-        f"vbus/9.0, {kernel}: installed",
+        f"vbus/{NEW}, {kernel}: installed",
         f"vbus/{VERSION}, {other_kernel}: installed",
     }
     plugin = machine.run(f"/{dkms.PLUGIN} add {other_kernel} /boot/entry /boot/vmlinuz")
     assert plugin.code == 0
-    assert f"vbus-dkms: {other_kernel}: no drivers of version 9.0: bus.c:7:1: error: " in plugin.err
-    assert machine.initrds() == [f"update-initramfs -u -k {kernel}"]
+    assert f"vbus-dkms: {other_kernel}: no drivers of version {NEW}: bus.c:7:1: error: " in plugin.err
+    assert machine.noted() == [f"update-initramfs -u -k {kernel}"]
     machine.must("rpm -e --nodeps vbus-dkms")
     assert machine.modules(kernel) == machine.modules(other_kernel) == {}
