@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Put into postinst and postrm, in place of the line that sources it. They set `release`, `needed` and
+# Put into scripts that make a kernel's initrd, in place of the line that sources it. They set `release`, `needed` and
 # `package`.
 # shellcheck disable=SC2034
 
@@ -18,7 +18,8 @@ index_modules() {
 # put another program in its place, as on live media, that is asked.
 make_initrd() {
     find_initrd || return 0
-    if [ "$(dpkg-divert --truename /usr/sbin/update-initramfs)" != /usr/sbin/update-initramfs ]; then
+    program=/usr/sbin/update-initramfs
+    if [ "$(dpkg-divert --truename "$program" 2>/dev/null || echo "$program")" != "$program" ]; then
         why="update-initramfs failed, as it says above"
         update-initramfs -u -k "$release"
         return

@@ -239,10 +239,16 @@ Priority: optional
 
 def maintainer_script(tree: Path, name: str, kernel: str, modules: list[str]) -> str:
     """kmp/debian/NAME, whole, and with the @WORDS@ filled in."""
-    text = (tree / "kmp/debian" / name).read_text()
+    text = whole(tree, f"kmp/debian/{name}")
+    return text.replace("@RELEASE@", kernel).replace("@MODULES@", " ".join(modules))
+
+
+def whole(tree: Path, path: str) -> str:
+    """A script, with what it sources in place of the lines that source it."""
+    text = (tree / path).read_text()
     while sourced := SOURCED.search(text):
         text = text.replace(sourced[0], shared_shell(tree, sourced[1]))
-    return text.replace("@RELEASE@", kernel).replace("@MODULES@", " ".join(modules))
+    return text
 
 
 def shared_shell(tree: Path, path: str) -> str:

@@ -51,8 +51,12 @@ def shared(tree: Path, release: Release) -> Files:
 
 def filled_in(tree: Path, release: Release, name: str) -> bytes:
     """dkms, too, knows a version as Debian and rpm spell it; modules say theirs as vbuskit does."""
-    text = (tree / name).read_text()
-    return text.replace("@VERSION@", release.debian_version).replace("@RELEASE@", release.version).encode()
+    return (
+        deb.whole(tree, name)
+        .replace("@VERSION@", release.debian_version)
+        .replace("@RELEASE@", release.version)
+        .encode()
+    )
 
 
 def package(tree: Path, release: Release) -> deb.Package:
@@ -69,6 +73,7 @@ def package(tree: Path, release: Release) -> deb.Package:
             for name in ("postinst", "prerm")
         },
         conffiles=sorted(HOOKS),
+        triggers=f"interest-noawait {deb.TRIGGER}\n",
         fields=f"""\
 Depends: {deb.COMMON} (>= {release.debian_version}), dkms (>= 3.0), kmod
 Description: paravirtual bus, network and disk drivers, built by dkms
