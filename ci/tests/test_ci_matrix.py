@@ -14,7 +14,13 @@ from vbuskit.compat.scenario import choose
 
 def test_who_names_a_scenario_gets_the_guests_that_it_is_for() -> None:
     kinds = choose_guests(ROOT, None)
-    for names, families in ((["kmp"], {"rpm"}), (["update"], {"deb"}), (["boot"], {"deb", "rpm"})):
+    wanted = (
+        (["kmp"], {"rpm"}),
+        (["update"], {"deb"}),
+        (["dkms"], {"dkms"}),
+        (["boot"], {"deb", "rpm", "dkms"}),
+    )
+    for names, families in wanted:
         found = fitting(kinds, choose(names), names)
         assert {kind.family for kind in found} == families
 
@@ -31,5 +37,6 @@ def test_the_list_says_which_cells_each_family_has(capsys: pytest.CaptureFixture
     assert listed(fitting(choose_guests(ROOT, None), chosen, None), chosen) == 0
     said = capsys.readouterr().out.splitlines()
     assert "each guest of rpm packages with: boot, kmp" in said
+    assert "each guest of dkms packages with: boot, dkms" in said
     (debian,) = (line for line in said if line.startswith("each guest of deb packages"))
     assert "update" in debian and "kmp" not in debian

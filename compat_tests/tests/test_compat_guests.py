@@ -44,7 +44,7 @@ def test_the_guests_of_the_checkout_are_read_and_the_default_one_counts() -> Non
         ('[guest]\nkernel = "sid/beos"\n', "sid/beos: is no kernel"),
         (TABLE + 'update = "sid/beos"\n', "update: sid/beos: is no kernel"),
         (TABLE + 'update = "trixie/amd64"\n', "update: is of another suite"),
-        (TABLE + 'family = "apk"\n', "family: is deb or rpm"),
+        (TABLE + 'family = "apk"\n', "family: is deb or rpm or dkms"),
         ("[guest\n", "line 1"),
     ],
 )
@@ -55,9 +55,15 @@ def test_a_wrong_word_is_named_with_its_guest(text: str, said: str, tmp_path: Pa
 
 def test_a_guest_of_rpms_has_rpm_in_its_image_and_is_updated_to_the_newest_kernel() -> None:
     kind = guest_kinds(ROOT)["debian-12-rpm"]
-    assert "rpm" in kind.packages and kind.update is not None
+    assert "rpm" in kind.packages("6") and kind.update is not None
     assert (kind.kernel.line.before, kind.update.line.before) == (True, False)
     assert kind.kernel.line.releases == kind.update.line.releases
+
+
+def test_a_guest_that_builds_its_drivers_has_the_headers_of_its_kernel() -> None:
+    assert "linux-headers-6.1.0-56-cloud-amd64" in guest_kinds(ROOT)["debian-12-dkms"].packages(
+        "6.1.0-56-cloud-amd64"
+    )
 
 
 def test_a_guest_that_is_not_there_is_a_usage_error_that_names_those_that_are(tmp_path: Path) -> None:

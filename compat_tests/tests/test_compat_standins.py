@@ -42,7 +42,7 @@ def delivery(tmp_path: Path) -> Delivery:
         (root / path).write_text(text)
     Runner()(["dpkg-deb", "--build", root, tmp_path / "kernel.deb"])
     kernel = {name: Artifact.of(tmp_path / "kernel.deb")}
-    return Delivery(release=RELEASE, kernel=kernel, symbols=symbols, packages={})
+    return Delivery(release=RELEASE, kernel=kernel, headers={}, symbols=symbols, packages={})
 
 
 def query(package: Artifact, what: str) -> list[str]:

@@ -14,7 +14,7 @@ from vbuskit.base.errors import Blocked
 from vbuskit.base.places import Places
 from vbuskit.base.run import Arg, Finished, Runner
 from vbuskit.drivers import kerneldebs
-from vbuskit.drivers.kerneldebs import kernel_debs
+from vbuskit.drivers.kerneldebs import header_debs, kernel_debs
 from vbuskit.drivers.kernels import kernel_named
 from vbuskit.drivers.roots import WORK, Root
 
@@ -62,6 +62,13 @@ def test_a_kernel_that_is_cut_into_parts_comes_with_all_of_them_and_is_fetched_o
     assert sorted(found) == sorted(names)
     assert kernel_debs(mirror, places, SID, RELEASE) == found
     assert mirror.asked == 1
+
+
+def test_headers_are_fetched_apart_from_the_kernel(places: Places) -> None:
+    image, headers = (f"linux-{part}-{RELEASE}" for part in ("image", "headers"))
+    mirror = Mirror([image, headers])
+    assert sorted(kernel_debs(mirror, places, SID, RELEASE)) == [image]
+    assert sorted(header_debs(mirror, places, SID, RELEASE)) == [headers]
 
 
 def test_a_kernel_that_the_mirror_has_lost_is_named_with_what_to_do(places: Places) -> None:

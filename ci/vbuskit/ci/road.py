@@ -167,7 +167,7 @@ class Road:
         self.diary.artifacts += [goods.iso, *goods.packages]
         with self.diary.step(f"{name}: image"):
             init = self.kind.first(self.places.tree)
-            more = (*self.kind.packages, *self.more)
+            more = (*self.kind.packages(self.release), *self.more)
             recipe = Recipe(self.release, self.kind.suite, self.kernel, more, init)
             image = image_for(self.run, self.places, recipe)
         self.diary.guests.append(

@@ -24,12 +24,14 @@ class Delivery:
 
     release:  as `uname -r` says it
     kernel:   its packages, as Debian has them
+    headers:  likewise, what modules for it are built with; none where the guest builds none
     symbols:  Module.symvers, what it exports
     packages: ours for it, of the guest's family
     """
 
     release: str
     kernel: Mapping[str, Artifact]
+    headers: Mapping[str, Artifact]
     symbols: Artifact
     packages: Mapping[str, Artifact]
 

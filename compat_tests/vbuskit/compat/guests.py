@@ -21,7 +21,11 @@ INITS: dict[str, Path | None] = {"systemd": None, "minimal": Path("compat_tests/
 
 KERNELS = ("kernel", "update")  # words whose values are of the table of kernels
 # Whose packages a guest takes, and what Debian's own have to bring for that.
-FAMILIES: dict[str, tuple[str, ...]] = {"deb": (), "rpm": ("dracut-core", "rpm")}
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "deb": (),
+    "rpm": ("dracut-core", "rpm"),
+    "dkms": ("dkms", "linux-headers-{release}", "openssl", "pahole"),
+}
 
 # Words that a table may have besides: types, values, and how that is said.
 OPTIONAL: dict[str, tuple[type, Container[object], str]] = {
@@ -58,10 +62,9 @@ class GuestKind:
     def suite(self) -> str:
         return self.kernel.line.suite
 
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """Debian's, beside those that every guest has."""
-        return FAMILIES[self.family]
+    def packages(self, release: str) -> tuple[str, ...]:
+        """Debian's, beside those that every guest has; `release` of its kernel."""
+        return tuple(package.format(release=release) for package in FAMILIES[self.family])
 
     @property
     def informing(self) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from vbuskit.base.artifact import Artifact, digest_of
@@ -27,18 +28,41 @@ apt() {{
     "$command" -oAPT::Sandbox::User=root -oAcquire::Languages=none -oAcquire::Retries=2 \\
         -oAcquire::Check-Valid-Until=false -oDir::State::lists={WORK}/lists -oDir::Cache={WORK}/cache "$@"
 }}
+# Headers are several packages; compilers and the rest are the guest's own.
+with_parts() {{
+    for name in "$@"; do
+        echo "$name"
+        case $name in
+        linux-headers-*)
+            apt apt-cache depends --recurse --important "$name" |
+                sed -n 's/^\\(linux-\\(headers\\|kbuild\\|compiler\\)-[^ :]*\\).*/\\1/p'
+            ;;
+        esac
+    done
+}}
 mkdir lists cache
 apt apt-get update --error-on=any
 apt apt-cache pkgnames >names
-apt apt-get download $(for name in "$@"; do grep -xF "$name" names || :; done)
+apt apt-get download $(with_parts "$@" | sort -u | while read -r name; do grep -xF "$name" names || :; done)
 rm -r lists cache names
 """
 
 
 def kernel_debs(run: Runner, places: Places, kernel: Kernel, release: str) -> dict[str, Artifact]:
     """{package: file} of the kernel `release`, from the cache, or from its suite's mirror."""
+    return debs(run, places, kernel, release, [f"linux-{part}-{release}" for part in PARTS])
+
+
+def header_debs(run: Runner, places: Places, kernel: Kernel, release: str) -> dict[str, Artifact]:
+    """As kernel_debs, what modules for it are built with."""
+    return debs(run, places, kernel, release, [f"linux-headers-{release}"])
+
+
+def debs(
+    run: Runner, places: Places, kernel: Kernel, release: str, wanted: Sequence[str]
+) -> dict[str, Artifact]:
+    """Those of `wanted` that there are; Blocked without the first one."""
     root = root_for(run, places, kernel.line.suite)
-    wanted = [f"linux-{part}-{release}" for part in PARTS]
 
     def work(folder: Path) -> Results:
         words = ["sh", "-c", FETCH, "sh", *wanted]
@@ -53,5 +77,5 @@ def kernel_debs(run: Runner, places: Places, kernel: Kernel, release: str) -> di
             )
         return found
 
-    inputs = digest_of(str(VERSION), kernel.line.suite, release, source())
+    inputs = digest_of(str(VERSION), kernel.line.suite, release, source(), *wanted)
     return remembered(places.cache / "kernel-debs", inputs, work)

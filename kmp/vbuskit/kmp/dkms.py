@@ -76,6 +76,7 @@ def package(tree: Path, release: Release) -> deb.Package:
         triggers=f"interest-noawait {deb.TRIGGER}\n",
         fields=f"""\
 Depends: {deb.COMMON} (>= {release.debian_version}), dkms (>= 3.0), kmod
+Recommends: openssl
 Description: paravirtual bus, network and disk drivers, built by dkms
  The sources of the guest drivers of the vbus paravirtual bus, built and
  signed by dkms for each kernel that has its headers installed: the bridge to

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,12 @@ from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import Host, PrivateHost
 from vbuskit.compat.scenario import Scenario, choose
 from vbuskit.drivers.kernel import DEFECTS, UNSEEN
-from vbuskit.drivers.kerneldebs import kernel_debs
+from vbuskit.drivers.kerneldebs import header_debs, kernel_debs
 from vbuskit.drivers.kernels import Kernel
 from vbuskit.drivers.matrix import image_for, modules_for, site_for
+from vbuskit.kmp import dkms
+from vbuskit.kmp.changelog import current_release
+from vbuskit.kmp.deb import COMMON
 from vbuskit.kmp.keyring import chosen_key
 
 # What is tried on each guest; whatever these need comes with them. None: all there is, but soaks.
@@ -153,6 +156,22 @@ def delivery(run: Runner, places: Places, family: str, kernel: Kernel, defect: s
     return Delivery(
         release=site.release,
         kernel=kernel_debs(run, places, kernel, site.release),
+        headers=header_debs(run, places, kernel, site.release) if family == "dkms" else {},
         symbols=Artifact.of(site.symbols),
-        packages=factory.rpms() if family == "rpm" else factory.packages(),
+        packages=PACKAGES[family](factory),
     )
+
+
+def sources(factory: Factory) -> dict[str, Artifact]:
+    """For all kernels; nothing is built here."""
+    tree = factory.places.tree
+    made = dkms.build(factory.run, tree, current_release(tree), factory.places.work("dkms"))
+    return {COMMON: factory.packages()[COMMON], dkms.NAME: made["deb"]}
+
+
+# What a user of a family gets.
+PACKAGES: dict[str, Callable[[Factory], dict[str, Artifact]]] = {
+    "deb": Factory.packages,
+    "rpm": Factory.rpms,
+    "dkms": sources,
+}
