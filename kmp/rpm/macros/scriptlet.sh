@@ -45,8 +45,18 @@ kmp_post() {
     fi
 }
 
+# Whether the kernel that runs has its disk driver from this package: it is the package's own, or has been lent it.
+kmp_serves() {
+    running=$(uname -r)
+    [ "$running" != "$release" ] || return 0
+    for lent in "/lib/modules/$running"/weak-updates/updates/vblk.ko*; do
+        case $(readlink "$lent") in */"$release"/*) return 0 ;; esac
+    done
+    return 1
+}
+
 kmp_preun() {
-    if [ "$1" = 0 ] && [ "$(uname -r)" = "$release" ]; then
+    if [ "$1" = 0 ] && kmp_serves; then
         refuse_if_needed || return 1
     fi
     kmp_by_suse preun "$@"

@@ -16,7 +16,7 @@ from vbuskit.compat.scenario import Scenario
 from vbuskit.compat.scenarios.boot import complaints
 from vbuskit.compat.scenarios.install import MODULES, loaded
 from vbuskit.compat.scenarios.rootdisk import ROOT, RootDisk, move
-from vbuskit.compat.scenarios.swap import booted, lacking, returned
+from vbuskit.compat.scenarios.swap import KEEPS, booted, lacking, returned
 from vbuskit.compat.scenarios.update import arrived, brought, initrd_in, on_the_bus, runs, updated
 from vbuskit.initrd.image import read_image
 
@@ -94,6 +94,11 @@ class Kmp(Scenario):
         runs(bench, cell, "on the bus")
         disk = found(bench, ROOT, image)
         RootDisk().is_root(bench, cell, disk, mounted=f"/dev/{disk.node}")  # dracut's mount follows links
+        modules = [name for name in first.packages if name.startswith("vbus-kmp-")]
+        for names in (modules, list(first.packages)):
+            done = bench.guest.execute([*RPM, "--erase", *names], seconds=600)
+            said = KEEPS if done.code and KEEPS in done.out + done.err else f"{done.code}: {done.err.strip()}"
+            cell.compare(f"on the bus: removal of {', '.join(names)}", expected=KEEPS, seen=said)
         rpm(bench, "--verify", *first.packages)
         cell.compare("kernel log, on the bus", expected="no complaint", seen=complaints(bench))
 
