@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,9 @@ def complaints(files: list[Path], ignored: list[str]) -> list[str]:
     if program is None:
         pytest.skip("no checkpatch.pl: `./vbuskit build --kernel bookworm/debug` brings it")
     words = ["--no-tree", "--strict", "--terse", "--show-types", "--no-summary", "--max-line-length=100"]
-    done = Runner().attempt(["perl", program, *words, f"--ignore={','.join(ignored)}", "--file", *files])
+    words += [f"--ignore={','.join(ignored)}", "--file"]
+    with tempfile.TemporaryDirectory() as folder:  # it leaves what it has learnt of a git tree there
+        done = Runner().attempt(["perl", program, *words, *files], cwd=Path(folder))
     return [line for line in done.out.splitlines() if line.strip()]
 
 

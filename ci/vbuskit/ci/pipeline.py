@@ -15,7 +15,7 @@ from vbuskit.base.places import Places
 from vbuskit.base.remembered import Results, digest_of_files, remembered
 from vbuskit.base.run import Runner
 from vbuskit.ci import iso as driver_iso
-from vbuskit.kmp import deb, rpm
+from vbuskit.kmp import deb, dkms, rpm
 from vbuskit.kmp.changelog import Release, current_release
 from vbuskit.kmp.detached import Asked
 from vbuskit.kmp.keys import Key
@@ -50,7 +50,7 @@ class Factory:
         sums = [f"{package.path.name} {package.sha256}" for package in packages]
         tool = self.run(["createrepo_c", "--version"])
         inputs = digest_of(self._own(), repr(release), tool, *sums, self.key.certificate_der)
-        return self._published(remembered(self._steps("iso"), inputs, work)[name])
+        return published(self.places, remembered(self._steps("iso"), inputs, work)[name])
 
     def packages(self) -> Results:
         """The Debian packages of this kernel, at the top of out/, by package name."""
@@ -83,7 +83,7 @@ class Factory:
         tool = self.run([program, "--version"])
         inputs = digest_of(self._own(), repr(release), self.kernel, tool, *sums)
         made = remembered(self._steps(step), inputs, work)
-        return {name: self._published(package) for name, package in made.items()}
+        return {name: published(self.places, package) for name, package in made.items()}
 
     def _steps(self, step: str) -> Path:
         return self.places.work("steps", step)
@@ -97,13 +97,26 @@ class Factory:
         libraries = [f"{name} {version(name)}" for name in ("cryptography", "pycdlib")]
         return digest_of(*libraries, digest_of_files(tree / source for source in sources))
 
-    def _published(self, artifact: Artifact) -> Artifact:
-        """The same file at the top of out/, where a user looks for it."""
-        target = self.places.out / artifact.path.name
-        if not target.is_file() or Artifact.of(target).sha256 != artifact.sha256:
-            with written(target) as draft:
-                shutil.copyfile(artifact.path, draft)
-        return Artifact(target, artifact.sha256, artifact.size)
+
+def published(places: Places, artifact: Artifact) -> Artifact:
+    """The same file at the top of out/, where a user looks for it."""
+    target = places.out / artifact.path.name
+    if not target.is_file() or Artifact.of(target).sha256 != artifact.sha256:
+        with written(target) as draft:
+            shutil.copyfile(artifact.path, draft)
+    return Artifact(target, artifact.sha256, artifact.size)
+
+
+def dkms_packages(run: Runner, places: Places) -> Results:
+    """vbus-dkms for both families, at the top of out/, by format; without a kernel and without a key."""
+    tree, release = places.tree, current_release(places.tree)
+    tools = [run([tool, "--version"]) for tool in ("dpkg-deb", "rpmbuild")]
+    sources = digest_of_files(tree / name for name in ("LICENSES", "base/vbuskit", "drivers", "kmp"))
+    inputs = digest_of(repr(release), *tools, sources)
+    made = remembered(
+        places.work("steps", "dkms"), inputs, lambda folder: dkms.build(run, tree, release, folder)
+    )
+    return {form: published(places, package) for form, package in made.items()}
 
 
 def all_packages(factories: Sequence[Factory]) -> list[Artifact]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`vbuskit bench`: how fast the host's programs are, and the bus against virtio; which bounds hold."""
+"""`vbuskit bench`: how fast are the host's programs, packaging, the bus beside virtio; what is too slow."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vbuskit.base import sandbox
 from vbuskit.base.errors import Exit, UsageError, VbuskitError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
+from vbuskit.ci.packagebench import COUNT, bench_packages
 from vbuskit.ci.road import Diary, Road, alone, fresh_folders, programs_of
 from vbuskit.compat import guestbench
 from vbuskit.compat.bench import Bench, tried
@@ -34,8 +35,9 @@ IN_GUEST: dict[str, Callable[[Bench, guestbench.Amount], Result]] = {"net": benc
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
-        choices=["host", *IN_GUEST],
-        help="vbusd and its workers, with the client library; or the bus against virtio, in a guest",
+        choices=["host", "packages", *IN_GUEST],
+        help="vbusd and its workers, with the client library; packages for several kernels; "
+        "or the bus against virtio, in a guest",
     )
     parser.add_argument("--only", choices=NAMES, help="one section of `host`; all without")
     parser.add_argument(
@@ -53,6 +55,9 @@ def main(options: argparse.Namespace) -> Exit:
     places = Places.from_environment(out=options.out)
     if options.what in IN_GUEST:
         result = in_guest(places, options)
+    elif options.what == "packages":
+        sandbox.enter()  # chroots are mounted into
+        result = bench_packages(Runner(), places, 1 if options.quick else COUNT)
     else:
         result = bench(Runner(), places, QUICK if options.quick else WHOLE, options.only)
     print(as_json(result) if options.json else "\n".join(table(result)))

@@ -15,7 +15,7 @@ from vbuskit.base.errors import Exit, UsageError, VbuskitError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.ci.facts import Guest
-from vbuskit.ci.pipeline import Factory
+from vbuskit.ci.pipeline import Factory, dkms_packages
 from vbuskit.ci.report import write_report
 from vbuskit.ci.road import Diary, Road, alone, fresh_folders, programs_of, say, told
 from vbuskit.ci.verdict import judge
@@ -29,7 +29,6 @@ from vbuskit.drivers.kerneldebs import header_debs, kernel_debs
 from vbuskit.drivers.kernels import Kernel
 from vbuskit.drivers.matrix import image_for, modules_for, site_for
 from vbuskit.kmp import dkms
-from vbuskit.kmp.changelog import current_release
 from vbuskit.kmp.deb import COMMON
 from vbuskit.kmp.keyring import chosen_key
 
@@ -164,8 +163,7 @@ def delivery(run: Runner, places: Places, family: str, kernel: Kernel, defect: s
 
 def sources(factory: Factory) -> dict[str, Artifact]:
     """For all kernels; nothing is built here."""
-    tree = factory.places.tree
-    made = dkms.build(factory.run, tree, current_release(tree), factory.places.work("dkms"))
+    made = dkms_packages(factory.run, factory.places)
     return {COMMON: factory.packages()[COMMON], dkms.NAME: made["deb"]}
 
 

@@ -16,9 +16,7 @@ from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.ci import hostpackage
 from vbuskit.ci.commands import factory
-from vbuskit.ci.pipeline import Factory
-from vbuskit.kmp import dkms
-from vbuskit.kmp.changelog import current_release
+from vbuskit.ci.pipeline import Factory, dkms_packages
 
 FORMATS: dict[str, Callable[[Factory], Iterable[Artifact]]] = {
     "deb": lambda factory: factory.packages().values(),
@@ -55,7 +53,7 @@ def made(options: argparse.Namespace) -> Iterable[Artifact]:
     places = Places.from_environment(options.out)
     run = Runner(places.work() / "factory.log")
     if options.what == "modules":
-        return dkms.build(run, places.tree, current_release(places.tree), places.out).values()
+        return dkms_packages(run, places).values()
     if options.format not in hostpackage.FORMATS:
         known = " or ".join(hostpackage.FORMATS)
         raise UsageError(f"package host: there is no {options.format} of programs", hint=f"--format {known}")
