@@ -315,6 +315,45 @@ def test_dracut_makes_the_initrd_where_it_is_what_the_machine_has(
     assert (system.folder / f"boot/initrd.img-{kernel}").read_text() == "by dracut\n"
 
 
+@pytest.mark.parametrize(("state", "by"), [("config-files", "dracut"), ("triggers-pending", "mkinitramfs")])
+def test_where_both_programs_are_the_one_whose_package_makes_this_machines_initrds_is_taken(
+    system: System, shelf: Shelf, kernel: str, state: str, by: str
+) -> None:
+    """mkinitramfs is initramfs-tools-core's, which stays where dracut has taken initramfs-tools away."""
+    system.program("dracut", 'echo by dracut >"$5"')
+    system.program("dpkg-query", f'case "$*" in *" initramfs-tools") echo {state} ;; *) exit 1 ;; esac')
+    system.install(*shelf.ours[:2])
+    made = [call.split()[0] for call in system.calls() if f"initrd.img-{kernel}.vbus-new" in call]
+    assert made[0] == by
+
+
+def test_an_initrd_that_failed_is_not_forgotten_when_a_removal_is_refused_or_an_upgrade_breaks_off(
+    system: System, shelf: Shelf, kernel: str, tmp_path: Path
+) -> None:
+    """dpkg calls a package whole after an abort-upgrade, also one that was half-configured."""
+    name = f"vbus-modules-{kernel}"
+    system.program("mkinitramfs", "exit 1")
+    assert system.dpkg("-i", *shelf.ours[:2]).code == 1
+    disk = system.folder / "sys/block/vba"
+    for folder in ("device", "holders/md0"):
+        (disk / folder).mkdir(parents=True)
+    for number in ("dev", "holders/md0/dev"):
+        (disk / number).write_text("254:0\n")
+    (disk / "device/driver").symlink_to("/sys/bus/vbus/drivers/vblk")
+    assert "needs disks on the bus: vba (held by md0)" in system.dpkg("--remove", name).err
+    assert system.states()[name] == "half-configured"
+    broken = tmp_path / "broken"
+    Runner()(["dpkg-deb", "-R", shelf.ours[1], broken])
+    (broken / "DEBIAN/preinst").write_text("#!/bin/sh\nexit 1\n")
+    (broken / "DEBIAN/preinst").chmod(0o755)
+    Runner()(["dpkg-deb", "-Znone", "-b", broken, tmp_path / "broken.deb"])
+    assert system.dpkg("-i", tmp_path / "broken.deb").code == 1
+    assert system.states()[name] == "unpacked"
+    system.program("mkinitramfs", MAKES)
+    assert system.dpkg("--configure", "-a").code == 0
+    assert (system.states()[name], renewed(system.calls())[-1]) == ("installed", kernel)
+
+
 def test_without_a_program_for_it_the_initrd_stays_and_the_package_says_so(
     system: System, shelf: Shelf, kernel: str
 ) -> None:
