@@ -30,7 +30,7 @@ renew_initrd() {
 # A module that was built for another kernel loads into none, and would be found out by the boot that needs it.
 are_for_the_kernel() {
     for file in $needed; do
-        case $file in *.ko) ;; *) continue ;; esac
+        case $file in *.ko | *.ko.*) ;; *) continue ;; esac
         magic=$(modinfo -F vermagic "/lib/modules/$file")
         case $magic in
         "$release "*) ;;
@@ -42,9 +42,20 @@ are_for_the_kernel() {
     done
 }
 
+# Debian has mkinitramfs in a package that stays where dracut has taken initramfs-tools away, and by mkinitramfs alone
+# an encrypted root, say, would not be found.
+dracut_took_over() {
+    command -v dracut >/dev/null || return 1
+    # shellcheck disable=SC2016
+    case $(dpkg-query -W -f '${db:Status-Status}' initramfs-tools 2>/dev/null) in
+    '' | not-installed | config-files) ;;
+    *) return 1 ;;
+    esac
+}
+
 # Whichever program there is. A hostonly image of dracut has the bus only where one is, or by its name.
 make_draft() {
-    if command -v mkinitramfs >/dev/null; then
+    if command -v mkinitramfs >/dev/null && ! dracut_took_over; then
         why="mkinitramfs failed, as it says above" lister=lsinitramfs
         mkinitramfs -o "$draft" "$release"
     else
@@ -53,13 +64,15 @@ make_draft() {
     fi
 }
 
-# A program may say that all is well and have written half, or have lost what it was to take along.
+# A program may say that all is well and have written half, or have lost what it was to take along. What is compressed
+# on the disk (.ko.xz) need not be so in there.
 draft_has_all() {
     command -v "$lister" >/dev/null || return 0
     why="$lister cannot read the new one to its end"
     listing=$("$lister" "$draft") && [ -n "$listing" ] || return 1
     missing=
     for file in $needed; do
+        case $file in *.ko.*) file=${file%.*} ;; esac
         case $listing in
         *"/$file"*) ;;
         *) missing="$missing ${file##*/}" ;;

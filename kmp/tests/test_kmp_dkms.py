@@ -508,6 +508,60 @@ def test_an_initrd_that_would_lack_the_drivers_leaves_the_old_one_and_says_how_t
 
 
 @needs_root
+@pytest.mark.parametrize("folder", ["/lib/modules", "/usr/lib/modules"])
+def test_modules_that_dkms_compressed_are_found_in_an_initrd_that_has_them_as_they_were(
+    machine: Machine, kernel: str, folder: str
+) -> None:
+    """mkinitramfs takes the compression off; some modinfo name the folder by its real path."""
+    machine.must(f"xz /lib/modules/{kernel}/updates/dkms/*.ko && depmod {kernel}")
+    unpacking = MKINITRAMFS.replace(b".ko'", b".ko.xz'") + b"sed -i 's/[.]xz$//' \"$2\"\n"
+    machine.write("/usr/sbin/mkinitramfs", unpacking, 0o755)
+    renamed = f"/sbin/modinfo \"$@\" | sed 's,^/lib/modules,{folder},'"
+    machine.write("/usr/local/bin/modinfo", f"#!/bin/sh\n{renamed}\n".encode(), 0o755)
+    machine.must(f": >/boot/initrd.img-{kernel}")
+    done = machine.run(f"PATH=/usr/local/bin:$PATH {SCRIPT} initrd {kernel}")
+    assert (done.code, done.err) == (0, "")
+    assert "/updates/dkms/vblk.ko\n" in machine.must(f"cat /boot/initrd.img-{kernel}")
+
+
+@needs_root
+def test_a_kernel_that_was_deleted_by_hand_keeps_no_other_from_its_initrd_nor_the_package_from_going(
+    machine: Machine, shelf: Shelf, kernel: str, other_kernel: str
+) -> None:
+    gone, left = sorted((kernel, other_kernel))
+    machine.must(f"rm -r /lib/modules/{gone} /boot/initrd.img-{gone}; rm /calls")
+    done = machine.install(shelf.newer_common)
+    assert (done.code, done.err) == (0, "")
+    assert machine.noted() == [f"mkinitramfs {left}"]
+    machine.must("dpkg --purge vbus-dkms")
+    assert machine.modules(left) == {}
+
+
+@needs_root
+def test_an_upgrade_that_was_cut_off_while_it_copied_the_sources_is_made_up_for(
+    machine: Machine, shelf: Shelf, other_kernel: str
+) -> None:
+    tree = f"/var/lib/dkms/vbus/{VERSION}"
+    machine.must(f"mkdir {tree}/source.kept; touch {tree}/source.kept/half")
+    machine.broken(other_kernel)
+    assert machine.install(shelf.newer_common, shelf.newer["deb"].path).code == 0
+    machine.must(f"test -e {tree}/source/dkms.conf && test ! -e {tree}/source/half")
+    machine.must(f"dkms remove vbus/{VERSION} -k {other_kernel}")
+
+
+@needs_root
+def test_an_upgrade_that_was_cut_off_while_it_put_the_copy_in_place_is_made_up_for(
+    machine: Machine, shelf: Shelf, kernel: str, other_kernel: str
+) -> None:
+    tree = f"/var/lib/dkms/vbus/{VERSION}"
+    machine.must(f"cp -a /usr/src/vbus-{VERSION} {tree}/source.kept; rm {tree}/source")
+    assert machine.install(shelf.ours["deb"].path).code == 0
+    assert machine.must(f"readlink {tree}/source") == f"/usr/src/vbus-{VERSION}\n"
+    assert machine.status() == {f"vbus/{VERSION}, {name}: installed" for name in (kernel, other_kernel)}
+    machine.must(f"test ! -e {tree}/source.kept")
+
+
+@needs_root
 @pytest.mark.parametrize("order", ["dkms vbus", "vbus dkms"])
 def test_modules_of_their_own_package_come_before_those_of_dkms_in_whatever_order_depmod_meets_them(
     machine: Machine, kernel: str, order: str
