@@ -128,7 +128,7 @@ def read_iso(path: Path) -> dict[str, bytes]:
                 raise Refused("is UDF as well, and may show other files as such")
             file.seek(0)
             if any(file.read(UNUSED)):
-                raise Refused("has something before the ISO 9660 file system, and may be another one as well")
+                raise Refused("has something before the ISO 9660 file system, which may be another one")
             rock_ridge = view(iso, "rr_path", size)
             joliet = view(iso, "joliet_path", size)
         except Refused as error:
