@@ -94,28 +94,32 @@ verify_signature() {
     echo "install.sh: the manifest is signed by $(openssl x509 -noout -subject -in "$work/trusted.pem")"
 }
 
-# Kernel and file of each package of the family that is for a kernel, a line each, as the manifest says.
+# The `kernel`, or the `name`, and the file of each package of the family that has one, a line each, as the
+# manifest says: what else lies on the ISO was not verified.
 listed() {
-    awk -F '"' -v folder="linux/$family/" '
+    awk -F '"' -v word="$1" -v folder="linux/$family/" '
         $2 == "file" { file = $4 }
-        $2 == "kernel" && $4 != "" && index(file, folder) == 1 { print $4, file }' "$root/manifest.json"
+        $2 == word && $4 != "" && index(file, folder) == 1 { print $4, file }' "$root/manifest.json"
 }
+
+# The file of what is listed as $2; see `listed`.
+file_of() { listed "$1" | while read -r its file; do [ "$its" != "$2" ] || echo "$root/$file"; done; }
 
 # Sets `package`.
 choose_package() {
     which="kernel $kernel"
     [ -n "$kernel" ] || which="the running kernel, $(uname -r)"
     kernel=${kernel:-$(uname -r)}
-    package=$(listed | while read -r its file; do [ "$its" != "$kernel" ] || echo "$root/$file"; done)
+    package=$(file_of kernel "$kernel")
     [ -n "$package" ] || leave 5 "no $family package for $which; this ISO has one for: $(kernels)" \
         "boot one of these, or have an ISO made for yours: vbuskit iso --kernel $kernel"
 }
 
-kernels() { listed | cut -d ' ' -f 1 | sort -u | paste -s -d ' ' | sed 's/^$/none/'; }
+kernels() { listed kernel | cut -d ' ' -f 1 | sort -u | paste -s -d ' ' | sed 's/^$/none/'; }
 
 # Sets `common`, which `package` needs; empty where a newer one is installed, for other kernels' packages need that.
 choose_common_deb() {
-    common=$(find "$root/linux/deb" -name 'vbus-common_*.deb')
+    common=$(file_of name vbus-common)
     state=$(dpkg-query -W -f '${db:Status-Status} ${Version}' vbus-common 2>/dev/null) || state=
     its=$(dpkg-deb -f "$common" Version)
     case $state in
@@ -123,7 +127,7 @@ choose_common_deb() {
     esac
 }
 
-choose_common_rpm() { common=$(find "$root/linux/rpm" -name 'vbus-[0-9]*.rpm'); }
+choose_common_rpm() { common=$(file_of name vbus); }
 
 explain() {
     echo "install.sh: $(basename -- "$package") fits $which, and $manager manages this system" \

@@ -47,9 +47,10 @@ def test_each_bar_that_does_not_hold_is_a_line_and_the_exit_code_says_so(
     assert seen.err.count("does not hold\n") == len(broken)
 
 
-def test_a_bench_in_a_guest_has_no_sections(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "net", "--only", "lines"]) == Exit.USAGE
-    assert "bench net: has no sections" in capsys.readouterr().err
+@pytest.mark.parametrize("what", ["net", "packages"])
+def test_only_the_bench_of_the_host_has_sections(capsys: pytest.CaptureFixture[str], what: str) -> None:
+    assert main(["bench", what, "--only", "lines"]) == Exit.USAGE
+    assert f"bench {what}: has no sections" in capsys.readouterr().err
     assert main(["bench", "disk", "--pairs", "0"]) == Exit.USAGE
 
 

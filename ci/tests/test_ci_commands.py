@@ -97,6 +97,23 @@ def test_an_iso_for_several_kernels_takes_releases_and_kernels_of_suites(
     assert entered == [True]
 
 
+def test_an_iso_takes_the_folder_of_a_kernel_of_ones_own(
+    state: Path,
+    kernel: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    dummies: dict[str, Artifact],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(factory, "modules_for", lambda *_: dummies)
+    folder = f"/lib/modules/{kernel}/build"
+    assert cli.main(["iso", "--kernel-devel", folder, "--out", str(tmp_path / "out")]) == Exit.OK
+    made = capsys.readouterr().out.strip()
+    assert cli.main(["verify", made]) == Exit.OK
+    assert f"linux/deb/vbus-modules-{kernel}_" in capsys.readouterr().out
+    assert cli.main(["iso", "--kernel-devel", str(tmp_path / "none")]) == Exit.BLOCKED
+
+
 def test_all_kernels_leave_out_what_only_informs_and_does_not_build(
     state: Path,
     kernel: str,
@@ -128,6 +145,7 @@ def test_all_kernels_leave_out_what_only_informs_and_does_not_build(
     ("words", "said"),
     [
         (["--all-kernels", "--kernel", "x"], "--all-kernels: are all that there are"),
+        (["--all-kernels", "--kernel-devel", "x"], "--all-kernels: are all that there are"),
         (["--kernel", "sid/arm64"], "sid/arm64: the packages are for amd64"),
         (["--kernel", "sid/s390x"], "sid/s390x: is no kernel that vbuskit builds for"),
     ],

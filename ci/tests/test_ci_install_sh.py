@@ -74,7 +74,6 @@ class Guest:
             "cut",
             "grep",
             "sed",
-            "find",
             "awk",
             "sort",
             "paste",
@@ -204,6 +203,18 @@ def test_a_flipped_byte_installs_nothing_and_is_named(guest: Guest, name: str) -
     done = guest.install()
     assert (done.code, guest.installed.exists()) == (4, False)
     assert f"{path.relative_to(guest.mnt)}: FAILED" in done.err
+
+
+@pytest.mark.parametrize(("like", "stranger"), [(SHARED, "vbus-common_99_all.deb"), (RPM, "vbus-99.rpm")])
+def test_a_file_that_nobody_has_listed_is_never_installed(guest: Guest, like: str, stranger: str) -> None:
+    """The sums know nothing of it, and a name is nobody's word."""
+    if like == RPM:
+        guest.of_rpm(f'case "$*" in "-q vbus") exit 1 ;; esac\necho "$@" >>{guest.installed}')
+    (guest.mnt / like).with_name(stranger).write_bytes(b"evil")
+    done = guest.install()
+    assert done.code == 0, done.err
+    said = guest.installed.read_text()
+    assert str(guest.mnt / like) in said and stranger not in said
 
 
 def test_changed_sums_are_refused(guest: Guest) -> None:

@@ -14,12 +14,12 @@ import pytest
 
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import Refused
-from vbuskit.base.places import Places
+from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Runner
 from vbuskit.ci.iso import unsigned_digest
 from vbuskit.ci.manifest import Manifest
 from vbuskit.ci.media import pinned, read_iso, write_iso
-from vbuskit.ci.pipeline import Factory
+from vbuskit.ci.pipeline import SOURCES, Factory
 from vbuskit.kmp.keys import Key
 
 PlacesIn = Callable[[Path], Places]
@@ -99,6 +99,18 @@ def test_nothing_changed_so_nothing_is_made_again(made: Made, key: Key, tmp_path
     assert stamps == {
         path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()
     }
+
+
+def test_whatever_code_makes_packages_and_iso_is_an_input_of_theirs() -> None:
+    """A new line in the table of kernels is another folder on the ISO."""
+    words = "import sys, vbuskit.ci.iso, vbuskit.kmp.deb, vbuskit.kmp.rpm; "
+    words += "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('vbuskit.')), sep='\\n')"
+    loaded = Runner()([sys.executable, "-P", "-c", words], env={"PYTHONPATH": ":".join(sys.path)})
+    files = {Path(line).relative_to(ROOT) for line in loaded.split() if line != "None"}
+    files = {file for file in files if file.name != "__init__.py"}
+    assert Path("kmp/vbuskit/kmp/deb.py") in files
+    lost = {str(file) for file in files if not any(file.is_relative_to(source) for source in SOURCES)}
+    assert lost == set()
 
 
 def test_a_result_that_was_damaged_is_made_again(made: Made, key: Key, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
 from dataclasses import replace
 from pathlib import Path
 
+import pycdlib
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -118,6 +120,24 @@ def test_a_missing_file_is_refused_by_its_name(files: Files, key: Key, tmp_path:
 def test_an_extra_file_is_refused_by_its_name(files: Files, key: Key, tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"linux/extra\.sh: is on the ISO and not in the manifest"):
         verify(rewritten(files | {"linux/extra.sh": b"echo\n"}, tmp_path), key.certificate)
+
+
+def test_an_iso_that_mount_could_take_for_another_file_system_is_refused(
+    iso: Path, key: Key, tmp_path: Path
+) -> None:
+    """blkid, and so mount, prefers UDF, and ext4 whose superblock is in what ISO 9660 leaves unused."""
+    changed, view = tmp_path / "changed.iso", pycdlib.PyCdlib()
+    view.new(interchange_level=3, joliet=3, rock_ridge="1.09", udf="2.60")
+    view.add_fp(io.BytesIO(b"good"), 4, iso_path="/X.;1", rr_name="x", joliet_path="/x")
+    view.add_fp(io.BytesIO(b"evil"), 4, udf_path="/x")
+    view.write(str(changed))
+    with pytest.raises(Refused, match=r"changed\.iso: is UDF as well"):
+        verify(changed, key.certificate)
+    raw = bytearray(iso.read_bytes())
+    raw[1024 + 56 : 1024 + 58] = b"\x53\xef"
+    changed.write_bytes(raw)
+    with pytest.raises(Refused, match=r"changed\.iso: has something before the ISO 9660 file system"):
+        verify(changed, key.certificate)
 
 
 def test_a_manifest_signed_with_another_key_is_refused(

@@ -13,7 +13,7 @@ from vbuskit.base.errors import Blocked
 from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Runner
 from vbuskit.drivers.devel import PARTS, RELEASE, SETTINGS, site_of
-from vbuskit.drivers.kernel import headers_of, modules_for, newest_release
+from vbuskit.drivers.kernel import ModuleBuildFailed, headers_of, modules_for, newest_release
 
 OWN = "6.1.0-of-my-own"
 
@@ -51,6 +51,16 @@ def test_modules_are_for_the_kernel_that_is_named_and_anew_when_its_symbols_chan
     symbols.write_text(changed)
     made = modules_for(run, here, site_of(run, own))
     assert (0x12345678).to_bytes(4, "little") in made["vbus"].path.read_bytes()
+
+
+def test_a_changed_header_is_seen_where_symbols_have_no_versions(own: Path, tmp_path: Path) -> None:
+    """Then nothing else says so: neither the release nor Module.symvers."""
+    run, here = Runner(), places(tmp_path)
+    modules_for(run, here, site_of(run, own))
+    with (own / "include/generated/bounds.h").open("a") as header:
+        header.write("#error changed\n")
+    with pytest.raises(ModuleBuildFailed):
+        modules_for(run, here, site_of(run, own))
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -28,6 +28,7 @@ from vbuskit.base.inputs import opened
 
 VOLUME = "VBUSKIT"
 SECTOR = 2048
+UNUSED = 16 * SECTOR  # bytes before ISO 9660 begins; ECMA-119 6.2.1
 DEEPEST = 8  # levels of folders; ECMA-119 6.8.2.1
 LARGEST = 1 << 30  # bytes
 LONGEST = 64  # of a name; Joliet
@@ -112,7 +113,10 @@ def pinned(epoch: int) -> Iterator[None]:
 
 
 def read_iso(path: Path) -> dict[str, bytes]:
-    """Every file of a driver ISO, path -> content; both views, Rock Ridge and Joliet, must show the same."""
+    """Every file of a driver ISO, path -> content; both views, Rock Ridge and Joliet, must show the same.
+
+    What `mount` could take for another file system, with other files, is refused.
+    """
     with opened(path) as raw:
         file, size = io.BufferedReader(raw), os.fstat(raw.fileno()).st_size
         if size > LARGEST:
@@ -120,6 +124,11 @@ def read_iso(path: Path) -> dict[str, bytes]:
         try:
             iso = pycdlib.PyCdlib()
             iso.open_fp(file)
+            if iso.has_udf():  # which mount would take, and of which neither view says anything
+                raise Refused("is UDF as well, and may show other files as such")
+            file.seek(0)
+            if any(file.read(UNUSED)):
+                raise Refused("has something before the ISO 9660 file system, which may be another one")
             rock_ridge = view(iso, "rr_path", size)
             joliet = view(iso, "joliet_path", size)
         except Refused as error:

@@ -21,6 +21,13 @@ from vbuskit.kmp.detached import Asked
 from vbuskit.kmp.keys import Key
 from vbuskit.kmp.signing import signed_artifacts
 
+# Files and folders of ours that packages and ISO are made from and by.
+SOURCES = (
+    *("LICENSES", "base/vbuskit", "kmp/debian", "kmp/rpm", "kmp/scripts"),
+    *("kmp/vbuskit", "initrd", "ci/iso"),
+    *(f"ci/vbuskit/ci/{name}.py" for name in ("iso", "manifest", "media", "repository")),
+    *(f"drivers/vbuskit/drivers/{name}.py" for name in ("kernel", "kernels")),
+)
 # Unsigned .ko files of one kernel release, by name, in the order in which they are loaded.
 Build = Callable[[Runner, Places, str], Results]
 # Packages, by name, of one kernel's signed modules: deb.build, rpm.build.
@@ -90,12 +97,8 @@ class Factory:
 
     def _own(self) -> str:
         """Our own sources and libraries are inputs like the modules are."""
-        tree = self.places.tree
-        sources = ["LICENSES", "base/vbuskit", "kmp/debian", "kmp/rpm", "kmp/scripts"]
-        sources += ["kmp/vbuskit", "initrd", "ci/iso"]
-        sources += [f"ci/vbuskit/ci/{name}.py" for name in ("iso", "manifest", "media", "repository")]
         libraries = [f"{name} {version(name)}" for name in ("cryptography", "pycdlib")]
-        return digest_of(*libraries, digest_of_files(tree / source for source in sources))
+        return digest_of(*libraries, digest_of_files(self.places.tree / source for source in SOURCES))
 
 
 def published(places: Places, artifact: Artifact) -> Artifact:

@@ -53,6 +53,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> Exit:
     places = Places.from_environment(out=options.out)
+    if options.only and options.what != "host":
+        raise UsageError(f"bench {options.what}: has no sections", hint="leave out --only")
     if options.what in IN_GUEST:
         result = in_guest(places, options)
     elif options.what == "packages":
@@ -69,8 +71,6 @@ def main(options: argparse.Namespace) -> Exit:
 
 def in_guest(places: Places, options: argparse.Namespace) -> Result:
     """One boot of the usual guest, which has what is compared with beside its bus."""
-    if options.only:
-        raise UsageError(f"bench {options.what}: has no sections")
     amount = guestbench.QUICK if options.quick else guestbench.WHOLE
     if options.pairs is not None:
         amount = replace(amount, pairs=options.pairs)

@@ -62,8 +62,13 @@ def choice(options: argparse.Namespace) -> Choice:
 def chosen_factory(options: argparse.Namespace) -> Factory:
     if not options.kernel_devel:
         return factory_for(options, options.kernel or newest_release())
-    site = site_of(Runner(), options.kernel_devel)
-    return factory_for(options, site.release, lambda run, places, _release: modules_for(run, places, site))
+    return factory_for(options, *own(options.kernel_devel))
+
+
+def own(devel: Path) -> tuple[str, Build]:
+    """The release of a user's own kernel, and what builds for it."""
+    site = site_of(Runner(), devel)
+    return site.release, lambda run, places, _release: modules_for(run, places, site)
 
 
 def factory_for(options: argparse.Namespace, kernel: str, build: Build = modules) -> Factory:

@@ -162,7 +162,7 @@ def delivery(run: Runner, places: Places, family: str, kernel: Kernel, defect: s
 
 
 def sources(factory: Factory) -> dict[str, Artifact]:
-    """For all kernels; nothing is built here."""
+    """The sources, for all kernels; vbus-common is made beside the modules of this one."""
     made = dkms_packages(factory.run, factory.places)
     return {COMMON: factory.packages()[COMMON], dkms.NAME: made["deb"]}
 
