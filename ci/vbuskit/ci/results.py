@@ -17,9 +17,9 @@ from typing import Any
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import Blocked, Refused
 from vbuskit.ci.facts import Guest, Host, RunFacts, Step
-from vbuskit.compat.cells import Cell, Comparison, Outcome
+from vbuskit.compat.cells import Blame, Cell, Comparison, Outcome, Retry
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def encode(out: Path, facts: RunFacts, cells: Sequence[Cell]) -> str:
@@ -84,8 +84,25 @@ def cell_from(out: Path, raw: dict[str, Any]) -> Cell:
             "seconds": float(raw["seconds"]),
             "comparisons": [Comparison(**each) for each in raw["comparisons"]],
             "logs": [out / each for each in raw["logs"]],
+            "blame": blame_from(raw["blame"]),
+            "retries": [retry_from(each) for each in raw["retries"]],
         }
     )
+
+
+def retry_from(raw: dict[str, Any]) -> Retry:
+    return Retry(
+        **{
+            **raw,
+            "outcome": Outcome(raw["outcome"]),
+            "seconds": float(raw["seconds"]),
+            "blame": blame_from(raw["blame"]),
+        }
+    )
+
+
+def blame_from(raw: str | None) -> Blame | None:
+    return None if raw is None else Blame(raw)
 
 
 def relative(out: Path, path: Path) -> str:

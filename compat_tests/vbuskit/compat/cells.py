@@ -19,6 +19,15 @@ class Outcome(StrEnum):
     SKIPPED = "skipped"
 
 
+class Blame(StrEnum):
+    """What a red cell is put down to, by evidence."""
+
+    PRODUCT = "product"
+    IMAGE = "guest image"
+    INFRASTRUCTURE = "infrastructure"
+    TIMEOUT = "timeout"
+
+
 class CellRed(VbuskitError):
     """A comparison did not hold; what was expected and seen is in the cell."""
 
@@ -37,9 +46,25 @@ class Comparison:
     holds: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """An earlier attempt at a cell that was tried again; it is shown beside what came of the last one."""
+
+    outcome: Outcome
+    seconds: float
+    reason: str
+    blame: Blame | None = None
+
+
 @dataclass(slots=True)
 class Cell:
-    """What the report shows: `seconds` of wall time, `reason` in one line when not green, paths of logs."""
+    """What the report shows: `seconds` of wall time, `reason` in one line when not green, paths of logs.
+
+    axes:     where it lies in the matrix beside its guest, such as {"drivers": "0.1"}; usual values are left out
+    blame:    of a red one, with `evidence`, a line each
+    again:    the command that tries it again
+    retries:  earlier attempts, oldest first
+    """
 
     name: str
     title: str
@@ -49,6 +74,11 @@ class Cell:
     reason: str = ""
     comparisons: list[Comparison] = field(default_factory=list)
     logs: list[Path] = field(default_factory=list)
+    axes: dict[str, str] = field(default_factory=dict)
+    blame: Blame | None = None
+    evidence: list[str] = field(default_factory=list)
+    again: str = ""
+    retries: list[Retry] = field(default_factory=list)
 
     def compare(self, what: str, *, expected: object, seen: object) -> None:
         """Note the comparison and go on only when it holds."""
