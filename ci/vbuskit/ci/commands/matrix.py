@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,8 +22,10 @@ from vbuskit.ci.road import Diary, Road, alone, fresh_folders, programs_of, say,
 from vbuskit.ci.verdict import judge
 from vbuskit.compat.bench import Delivery
 from vbuskit.compat.cells import Cell, Outcome
-from vbuskit.compat.guests import GuestKind, choose_guests
+from vbuskit.compat.guests import GuestKind, choose_guests, guest_kinds
 from vbuskit.compat.host import Host, PrivateHost
+from vbuskit.compat.plan import Axes, plan
+from vbuskit.compat.plantable import table
 from vbuskit.compat.scenario import Scenario, choose
 from vbuskit.drivers.kernel import DEFECTS, UNSEEN
 from vbuskit.drivers.kerneldebs import header_debs, kernel_debs
@@ -41,10 +44,15 @@ PROFILES: dict[str, Sequence[str] | None] = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("verb", choices=("list", "run"), help="what there is, or try it")
+    parser.add_argument(
+        "verb", choices=("list", "plan", "run"), help="what there is, what would be tried and why, or try it"
+    )
     parser.add_argument("--profile", choices=[*PROFILES], default="smoke", help="which scenarios")
     parser.add_argument("--guest", metavar="NAME", nargs="+", help="these guests; all without")
     parser.add_argument("--only", metavar="SCENARIO", nargs="+", help="these instead of the profile's")
+    parser.add_argument("--shard", type=shard, metavar="I/N", help="the I-th of N parts")
+    parser.add_argument("--pairwise", action="store_true", help="each pair of values of axes at least once")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="plan for N guests at a time")
     parser.add_argument(
         "--defect",
         choices=(*DEFECTS, *UNSEEN),
@@ -58,9 +66,24 @@ def main(options: argparse.Namespace) -> Exit:
     places = Places.from_environment(options.out)
     names = options.only or PROFILES[options.profile]
     chosen = choose(names, long=True)
+    planned = plan(
+        guest_kinds(places.tree).values(),
+        chosen,
+        Axes(),
+        names=[*(options.guest or ()), *(names or ())],
+        expected={},
+        shard=options.shard,
+        pairwise=options.pairwise,
+        workers=options.workers,
+    )
     kinds = fitting(choose_guests(places.tree, options.guest), chosen, names)
+    if options.verb == "plan":
+        sys.stdout.write(table(planned, options.workers))
+        return Exit.OK
     if options.verb == "list":
         return listed(kinds, chosen)
+    here = {each.coordinates.guest for each in planned if not each.excluded}
+    kinds = [kind for kind in kinds if kind.name in here]
     sandbox.enter()
     with alone(places), fresh_folders(places, keep=False):
         run = Runner(log=places.out / "logs" / "commands.log")
@@ -76,6 +99,14 @@ def main(options: argparse.Namespace) -> Exit:
     verdict = judge(cells, diary.informing)
     say(f"{verdict.line} The report is {places.out / 'report.html'}")
     return verdict.exit_code
+
+
+def shard(text: str) -> tuple[int, int]:
+    """`2/5`, for argparse."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(text)
+    return int(number), int(count)
 
 
 def fitting(
