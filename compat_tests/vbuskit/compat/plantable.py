@@ -84,7 +84,7 @@ def times(runs: Mapping[str, Sequence[Planned]], workers: int) -> str:
         heapreplace(busy, busy[0] + seconds(cells))
     total = sum(map(seconds, runs.values()))
     together = f", {said(max(busy))} on {workers} workers" if workers > 1 else ""
-    return f"expected: {said(total)} in total{together}, and what images and drivers take that are not there yet"
+    return f"expected: {said(total)} in total{together}; images and drivers are not in it"
 
 
 def seconds(cells: Iterable[Planned]) -> float:
