@@ -120,7 +120,7 @@ def test_the_cells_of_a_killed_worker_run_elsewhere_and_the_killed_attempt_is_sh
     assert {cells[f"debian-13/{name}"]["outcome"] for name in ("one", "two", "three")} == {"green"}
     lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
     tries = [worker for worker, cell in lines if cell == "debian-12/two"]
-    assert len(set(tries)) == len(tries) == (2 if times == 1 else 9)
+    assert len(set(tries)) == len(tries) == (2 if times == 1 else 4)
     two = cells["debian-12/two"]
     if times == 1:
         (retry,) = two["retries"]
@@ -130,5 +130,6 @@ def test_the_cells_of_a_killed_worker_run_elsewhere_and_the_killed_attempt_is_sh
             "the process that tried it was killed",
         )
     else:
-        assert (two["outcome"], two["blame"]) == ("red", "infrastructure")
-        assert "debian-12/three" not in cells
+        three = cells["debian-12/three"]  # on the way to it, too
+        for cell in (two, three):
+            assert (cell["outcome"], cell["blame"], len(cell["retries"])) == ("red", "infrastructure", 1)

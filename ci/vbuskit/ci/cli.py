@@ -32,6 +32,7 @@ COMMANDS = {
     "build": "compile the C half and run its tests",
     "host": "start vbusd, add and remove buses and devices, see what is",
     "bench": "measure the host's programs, or the bus against virtio, with bounds",
+    "ci": "write pipelines for GitHub or GitLab, and put the results of their shards together",
     "test": "run the project's own tests",
 }
 

@@ -238,7 +238,7 @@ def played(places: Places, words: Sequence[str], *, workers: int = 1, defect: st
 
 def play(desk: Desk, words: Sequence[str], workers: int) -> None:
     spread = (
-        ["-n", str(workers), "--no-loadscope-reorder", "--max-worker-restart", "8"] if workers > 1 else []
+        ["-n", str(workers), "--no-loadscope-reorder", "--max-worker-restart", "1000"] if workers > 1 else []
     )
     code = pytest.main([*PYTEST, *spread, *words, "--pyargs", "vbuskit.compat.matrix"], plugins=[desk])
     if desk.blocked:

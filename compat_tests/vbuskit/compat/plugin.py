@@ -10,9 +10,11 @@ once for each chosen guest; `@pytest.mark.vbuskit(needs=["negotiate"])` says wha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,12 +26,13 @@ from vbuskit.compat.bench import Bench
 from vbuskit.compat.bus import Bus, Card
 from vbuskit.compat.cells import Cell, Outcome, document_of
 from vbuskit.compat.guest import Guest
-from vbuskit.compat.guests import choose_guests
+from vbuskit.compat.guests import choose_guests, guest_kinds
 from vbuskit.compat.host import Host, PrivateHost
 from vbuskit.compat.plan import Axes, Coordinates, Planned, plan
 from vbuskit.compat.scenario import Scenario, choose
 from vbuskit.compat.strategy import Stand, Strategy
 
+DEATHS = 2  # so many workers may die of a test
 OWN = "test"  # where a scenario's name would be, for a test that is none
 FIXTURES = frozenset({"lane", "bench", "guest", "bus", "device"})
 
@@ -111,7 +114,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "vbuskit(needs): what must have been green on the guest before")
     given = getattr(config, "workerinput", {}).get("vbuskit")
     try:
-        config.stash[PLAN] = planned_for(config) if given is None else [planned_from(each) for each in given]
+        config.stash[PLAN] = asked_of(config) if given is None else [planned_from(each) for each in given]
     except UsageError as error:
         raise pytest.UsageError(f"{error} ({error.hint})" if error.hint else str(error)) from error
     config.stash[LANES] = Lanes(config)
@@ -128,17 +131,39 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["vbuskit"] = [document(each) for each in node.config.stash[PLAN]]
 
 
-def planned_for(config: pytest.Config) -> list[Planned]:
-    tree = Places.from_environment().tree
+def asked_of(config: pytest.Config) -> list[Planned]:
     option = config.option
-    return plan(
-        choose_guests(tree, option.guest),
-        choose(option.scenario, long=option.long),
-        Axes(),
-        names=[*(option.guest or ()), *(option.scenario or ())],
-        expected=config.hook.pytest_vbuskit_expected(config=config) or {},
+    return planned_for(
+        Places.from_environment().tree,
+        guests=option.guest,
+        scenarios=option.scenario,
+        long=option.long,
         shard=option.shard,
         pairwise=option.pairwise,
+        expected=config.hook.pytest_vbuskit_expected(config=config) or {},
+    )
+
+
+def planned_for(
+    tree: Path,
+    *,
+    guests: Sequence[str] | None,
+    scenarios: Sequence[str] | None,
+    long: bool,
+    shard: tuple[int, int] | None,
+    pairwise: bool,
+    expected: Mapping[str, float],
+) -> list[Planned]:
+    """What the options mean, for whoever only looks as for whoever tries it. Raises UsageError."""
+    choose_guests(tree, guests)
+    return plan(
+        guest_kinds(tree).values(),
+        choose(scenarios, long=long),
+        Axes(),
+        names=[*(guests or ()), *(scenarios or ())],
+        expected=expected,
+        shard=shard,
+        pairwise=pairwise,
         workers=2,  # the longest first: whoever has one worker loses nothing by it
     )
 
@@ -155,7 +180,7 @@ def planned_from(given: dict[str, Any]) -> Planned:
 def shard(text: str) -> tuple[int, int]:
     """`2/5`, for argparse."""
     number, _, count = text.partition("/")
-    if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(text)
     return int(number), int(count)
 
@@ -182,9 +207,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     guests = sorted({each.coordinates.guest for each in config.stash[PLAN]}, key=len)
 
+    deaths: Counter[str] = Counter()
+
     class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             return group_of(nodeid, guests)
+
+        def remove_node(self, node: Any) -> Any:
+            """Another worker gets what a dead one had, but for a test of which workers die."""
+            for unit in self.assigned_work[node].values():
+                for test in (name for name, done in unit.items() if not done):
+                    deaths[test] += 1
+                    unit[test] = deaths[test] == DEATHS
+                    super().remove_node(node)
+                    return test
+            return super().remove_node(node)
 
     return GroupScheduling(config, log)
 

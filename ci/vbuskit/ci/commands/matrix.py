@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from vbuskit.base.errors import Exit, UsageError
 from vbuskit.base.places import Places
 from vbuskit.ci.matrix import played
 from vbuskit.compat.guests import GuestKind, choose_guests
-from vbuskit.compat.plugin import auto_workers
+from vbuskit.compat.plantable import table
+from vbuskit.compat.plugin import auto_workers, planned_for, shard
 from vbuskit.compat.scenario import Scenario, choose
 from vbuskit.drivers.kernel import DEFECTS, UNSEEN
 
@@ -27,10 +29,14 @@ PROFILES: dict[str, Sequence[str] | None] = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("verb", choices=("list", "run"), help="what there is, or try it")
+    parser.add_argument(
+        "verb", choices=("list", "plan", "run"), help="what there is, what would be tried and why, or try it"
+    )
     parser.add_argument("--profile", choices=[*PROFILES], default="smoke", help="which scenarios")
     parser.add_argument("--guest", metavar="NAME", nargs="+", help="these guests; all without")
     parser.add_argument("--only", metavar="SCENARIO", nargs="+", help="these instead of the profile's")
+    parser.add_argument("--shard", type=shard, metavar="I/N", help="the I-th of N parts")
+    parser.add_argument("--pairwise", action="store_true", help="each pair of values of axes at least once")
     parser.add_argument("--workers", type=int, metavar="N", help="guests at a time; what fits here without")
     parser.add_argument(
         "--defect",
@@ -48,9 +54,24 @@ def main(options: argparse.Namespace) -> Exit:
     kinds = fitting(choose_guests(places.tree, options.guest), chosen, names)
     if options.verb == "list":
         return listed(kinds, chosen)
+    workers = workers_for(kinds, options.workers)
+    if options.verb == "plan":
+        planned = planned_for(
+            places.tree,
+            guests=options.guest,
+            scenarios=names,
+            long=True,
+            shard=options.shard,
+            pairwise=options.pairwise,
+            expected={},
+        )
+        sys.stdout.write(table(planned, workers))
+        return Exit.OK
     words = [f"--guest={kind.name}" for kind in kinds] + [f"--scenario={name}" for name in names or ()]
     words += [] if names else ["--long"]
-    return played(places, words, workers=workers_for(kinds, options.workers), defect=options.defect)
+    words += [f"--shard={options.shard[0]}/{options.shard[1]}"] if options.shard else []
+    words += ["--pairwise"] if options.pairwise else []
+    return played(places, words, workers=workers, defect=options.defect)
 
 
 def workers_for(kinds: Sequence[GuestKind], asked: int | None) -> int:
