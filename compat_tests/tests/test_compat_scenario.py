@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from vbuskit.base.errors import Blocked, UsageError, VbuskitError
+from vbuskit.compat import bench as compat_bench
 from vbuskit.compat import scenario
 from vbuskit.compat.bench import Bench, tried
 from vbuskit.compat.cells import Cell, Outcome
@@ -26,6 +27,15 @@ from vbuskit.compat.scenarios.leaks import ours
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is forgotten after it."""
     monkeypatch.setattr(scenario, "REGISTERED", {kind.name: kind for kind in scenarios()})
+
+
+@pytest.fixture(autouse=True)
+def health(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Scenarios whose health was checked."""
+    checked: list[str] = []
+    fake = SimpleNamespace(check=lambda cell: checked.append(cell.name))
+    monkeypatch.setattr(compat_bench, "Health", lambda bench: fake)
+    return checked
 
 
 def bench(check_room: Callable[[], None] = lambda: None) -> Bench:
@@ -43,6 +53,11 @@ def made(
 
     body: dict[str, Any] = {"name": name, "title": name, "order": 99, "needs": needs, "run": run} | words
     return type(name, (Scenario,), body)
+
+
+def test_the_health_of_each_that_held_is_checked(health: list[str]) -> None:
+    list(tried(bench(), [made("one", error=VbuskitError("broke")), made("two")]))
+    assert health == ["two"]
 
 
 def test_boot_is_first_and_needs_nothing() -> None:

@@ -13,6 +13,7 @@ from vbuskit.base.run import Runner
 from vbuskit.compat.bus import Bus
 from vbuskit.compat.cells import Cell, Outcome, judged
 from vbuskit.compat.guest import Guest
+from vbuskit.compat.health import Health
 from vbuskit.compat.host import Host
 from vbuskit.compat.images import Image
 from vbuskit.compat.scenario import Scenario
@@ -73,7 +74,9 @@ def tried(bench: Bench, chosen: Iterable[type[Scenario]]) -> Iterator[Cell]:
             cell.reason = f"needs `{lacking}`, which is {red[lacking].outcome}"
         else:
             with judged(cell):
+                health = Health(bench)
                 kind().run(bench, cell)
+                health.check(cell)
         if cell.outcome is Outcome.RED:
             bench.guest.check_room()
         if cell.outcome is not Outcome.GREEN:
