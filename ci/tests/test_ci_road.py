@@ -10,6 +10,7 @@ import pytest
 
 from vbuskit.base.places import ROOT
 from vbuskit.base.run import Runner
+from vbuskit.ci.road import DEFECTS
 
 CELLS = [
     "boot",
@@ -56,6 +57,12 @@ def run(out: Path, *words: str) -> tuple[int, dict[str, str]]:
     return done.code, {cell["name"]: cell["outcome"] for cell in cells}
 
 
+def reason(out: Path, name: str) -> str:
+    """Why that cell is red."""
+    cells = json.loads((out / "results.json").read_text())["cells"]
+    return str(next(cell["reason"] for cell in cells if cell["name"] == name))
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder for all runs of this file: what is built for one is not built again for the next."""
@@ -71,22 +78,27 @@ def test_every_cell_of_the_road_is_green(out: Path) -> None:
     assert (out / "junit.xml").exists()
 
 
-@pytest.mark.guest
-def test_without_the_epoch_check_the_killed_worker_is_noticed_by_nobody_and_the_run_is_red(
-    out: Path,
+# Each defect that `--defect` plants: the cell that must notice, and in which words.
+PLANTED = [
+    pytest.param("epoch", "kill", "seconds from a kill until the guest goes on", marks=pytest.mark.guest),
+    pytest.param("late", "kill", "seconds from a kill until the guest goes on", marks=pytest.mark.full),
+    pytest.param("wakeup", "loopback", "", marks=pytest.mark.guest),
+    pytest.param("mask", "mask", "", marks=pytest.mark.guest),
+    pytest.param("mac", "negotiate", "net: MAC address: expected", marks=pytest.mark.guest),
+    pytest.param("torn", "disk", "files that differ when they are read back", marks=pytest.mark.full),
+    pytest.param("descriptor", "disk", "health: descriptors left open", marks=pytest.mark.guest),
+]
+
+
+@pytest.mark.parametrize(("defect", "cell", "words"), PLANTED)
+def test_a_planted_defect_turns_the_cell_red_that_is_there_for_it(
+    out: Path, defect: str, cell: str, words: str
 ) -> None:
-    code, cells = run(out, "--defect", "epoch", "--only", "kill")
-    assert (code, cells["transfer"], cells["kill"]) == (1, "green", "red")
+    code, cells = run(out, "--defect", defect, "--only", cell)
+    red = [name for name, outcome in cells.items() if outcome != "green"]
+    assert (code, red) == (1, [cell])
+    assert words in reason(out, cell)
 
 
-@pytest.mark.guest
-def test_with_a_lost_wake_up_planted_the_run_is_red(out: Path) -> None:
-    code, cells = run(out, "--defect", "wakeup", "--only", "loopback")
-    assert code == 1
-    assert "red" in cells.values()
-
-
-@pytest.mark.guest
-def test_with_the_mask_ignored_by_the_host_the_run_is_red(out: Path) -> None:
-    code, cells = run(out, "--defect", "mask", "--only", "mask")
-    assert (code, cells["negotiate"], cells["mask"]) == (1, "green", "red")
+def test_every_defect_of_the_usual_guest_is_planted_in_a_test() -> None:
+    assert sorted(str(case.values[0]) for case in PLANTED) == sorted({*DEFECTS} - {"none"})

@@ -21,9 +21,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from vbuskit.base.errors import VbuskitError
+from vbuskit.compat import strategy
 from vbuskit.compat.scenario import Scenario
 
 pytest_plugins = ["vbuskit.compat.plugin"]
+strategy.Health = lambda bench: SimpleNamespace(check=lambda cell: None)
 LOG = Path(__file__).parent / "log"
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from vbuskit.base.errors import Blocked, VbuskitError
-from vbuskit.compat import scenario
+from vbuskit.compat import scenario, strategy
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Cell, CellSkipped, Outcome
 from vbuskit.compat.scenario import Scenario
@@ -51,6 +51,15 @@ def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, type[Scenario]]:
     return {name: made(name, order, needs[name]) for order, name in enumerate(needs)}
 
 
+@pytest.fixture(autouse=True)
+def health(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Scenarios whose health was checked."""
+    checked: list[str] = []
+    fake = SimpleNamespace(check=lambda cell: checked.append(cell.name))
+    monkeypatch.setattr(strategy, "Health", lambda bench: fake)
+    return checked
+
+
 def made(name: str, order: int, needs: tuple[str, ...]) -> type[Scenario]:
     def run(self: Scenario, bench: Any, cell: Cell) -> None:
         bench.ran.append(name)
@@ -62,14 +71,14 @@ def made(name: str, order: int, needs: tuple[str, ...]) -> type[Scenario]:
     return type(name, (Scenario,), body)
 
 
-def tried(strategy: Strategy, kind: type[Scenario]) -> Cell:
-    return strategy.tried(kind, Cell(kind.name, kind.title, "guest"))
+def tried(lane: Strategy, kind: type[Scenario]) -> Cell:
+    return lane.tried(kind, Cell(kind.name, kind.title, "guest"))
 
 
 def test_cells_share_a_guest_as_long_as_they_are_green(known: dict[str, type[Scenario]]) -> None:
     stand = Played()
-    with Strategy(stand, known) as strategy:
-        assert {tried(strategy, kind).outcome for kind in known.values()} == {Outcome.GREEN}
+    with Strategy(stand, known) as lane:
+        assert {tried(lane, kind).outcome for kind in known.values()} == {Outcome.GREEN}
         assert stand.open == 1
     assert stand.benches == [["boot", "install", "kill", "net"]]
     assert stand.open == 0
@@ -79,8 +88,8 @@ def test_who_comes_first_finds_what_it_needs_without_a_cell_of_its_own(
     known: dict[str, type[Scenario]],
 ) -> None:
     stand = Played()
-    with Strategy(stand, known) as strategy:
-        assert tried(strategy, known["net"]).outcome is Outcome.GREEN
+    with Strategy(stand, known) as lane:
+        assert tried(lane, known["net"]).outcome is Outcome.GREEN
     assert stand.benches == [["boot", "install", "net"]]
 
 
@@ -89,8 +98,8 @@ def test_after_a_red_cell_the_next_one_finds_another_guest_on_which_the_way_is_g
 ) -> None:
     stand = Played()
     ERRORS["kill"] = VbuskitError("broke")
-    with Strategy(stand, known) as strategy:
-        cells = [tried(strategy, kind) for kind in known.values()]
+    with Strategy(stand, known) as lane:
+        cells = [tried(lane, kind) for kind in known.values()]
     assert [cell.outcome for cell in cells] == [Outcome.GREEN, Outcome.GREEN, Outcome.RED, Outcome.GREEN]
     assert stand.benches == [["boot", "install", "kill"], ["boot", "install", "net"]]
 
@@ -98,8 +107,8 @@ def test_after_a_red_cell_the_next_one_finds_another_guest_on_which_the_way_is_g
 def test_what_needs_a_red_one_is_skipped_and_names_it(known: dict[str, type[Scenario]]) -> None:
     stand = Played()
     ERRORS["boot"] = VbuskitError("broke")
-    with Strategy(stand, known) as strategy:
-        cells = [tried(strategy, known[name]) for name in ("boot", "install", "net")]
+    with Strategy(stand, known) as lane:
+        cells = [tried(lane, known[name]) for name in ("boot", "install", "net")]
     assert [cell.outcome for cell in cells] == [Outcome.RED, Outcome.SKIPPED, Outcome.SKIPPED]
     assert cells[1].reason == "needs `boot`, which is red"
     assert cells[2].reason == "needs `install`, which is skipped"
@@ -108,24 +117,24 @@ def test_what_needs_a_red_one_is_skipped_and_names_it(known: dict[str, type[Scen
 
 def test_a_way_that_breaks_makes_the_cell_red_and_says_where(known: dict[str, type[Scenario]]) -> None:
     ERRORS["install"] = VbuskitError("no room", hint="make some")
-    with Strategy(Played(), known) as strategy:
-        cell = tried(strategy, known["net"])
+    with Strategy(Played(), known) as lane:
+        cell = tried(lane, known["net"])
     assert (cell.outcome, cell.reason) == (Outcome.RED, "on the way, `install`: no room (make some)")
 
 
 def test_a_way_that_cannot_be_gone_on_this_guest_skips_the_cell(known: dict[str, type[Scenario]]) -> None:
     ERRORS["install"] = CellSkipped("no dpkg")
-    with Strategy(Played(), known) as strategy:
-        cell = tried(strategy, known["net"])
+    with Strategy(Played(), known) as lane:
+        cell = tried(lane, known["net"])
     assert (cell.outcome, cell.reason) == (Outcome.SKIPPED, "needs `install`: no dpkg")
 
 
 def test_a_skipped_cell_costs_no_guest(known: dict[str, type[Scenario]]) -> None:
     stand = Played()
     ERRORS["kill"] = CellSkipped("not here")
-    with Strategy(stand, known) as strategy:
-        assert tried(strategy, known["kill"]).outcome is Outcome.SKIPPED
-        assert tried(strategy, known["net"]).outcome is Outcome.GREEN
+    with Strategy(stand, known) as lane:
+        assert tried(lane, known["kill"]).outcome is Outcome.SKIPPED
+        assert tried(lane, known["net"]).outcome is Outcome.GREEN
     assert len(stand.benches) == 1
 
 
@@ -133,12 +142,22 @@ def test_a_guest_that_was_stopped_by_a_full_disk_ends_the_run_and_is_given_up(
     known: dict[str, type[Scenario]],
 ) -> None:
     stand = Played(full=True)
-    with Strategy(stand, known) as strategy:
-        assert tried(strategy, known["boot"]).outcome is Outcome.GREEN
+    with Strategy(stand, known) as lane:
+        assert tried(lane, known["boot"]).outcome is Outcome.GREEN
         ERRORS["install"] = VbuskitError("no answer")
         with pytest.raises(Blocked, match="the disk is full"):
-            tried(strategy, known["install"])
+            tried(lane, known["install"])
         assert stand.open == 0
+
+
+def test_the_health_of_each_that_held_is_checked(
+    known: dict[str, type[Scenario]], health: list[str]
+) -> None:
+    ERRORS["kill"] = VbuskitError("broke")
+    with Strategy(Played(), known) as lane:
+        for name in ("install", "kill", "net"):
+            tried(lane, known[name])
+    assert health == ["install", "net"]
 
 
 def test_a_cell_names_the_console_and_the_time_on_the_way_is_not_its_own(
@@ -146,7 +165,7 @@ def test_a_cell_names_the_console_and_the_time_on_the_way_is_not_its_own(
 ) -> None:
     clock = iter([0.0, 1.0, 8.0, 10.0])  # judged, the way, its end, judged
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    with Strategy(Played(), known) as strategy:
-        cell = tried(strategy, known["net"])
+    with Strategy(Played(), known) as lane:
+        cell = tried(lane, known["net"])
     assert cell.logs == [Path("serial.log")]
     assert cell.seconds == 3.0

@@ -16,6 +16,7 @@ from typing import Protocol, Self
 from vbuskit.base.errors import VbuskitError
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Cell, CellSkipped, Outcome, judged
+from vbuskit.compat.health import Health
 from vbuskit.compat.scenario import Scenario, scenarios
 
 
@@ -73,7 +74,9 @@ class Strategy:
             finally:
                 way = time.monotonic() - start
             cell.logs.append(bench.guest.serial)
+            health = Health(bench)
             kind().run(bench, cell)
+            health.check(cell)
         cell.seconds -= way
         self._verdicts[kind.name] = cell
         if cell.outcome is Outcome.GREEN:
