@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Put into scripts that make an initrd, in place of the line that sources it. They set `release`, the kernel;
-# `needed`, files that must be in its initrd; and `package`, who speaks. They tell `why` it failed.
+# `needed`, files that must be in its initrd; `package`, who speaks; and `signed`, where the modules are. They tell `why`
+# it failed.
 # shellcheck disable=SC2154,SC2034
 
 # Sets `initrd`, which the kernel boots by, whatever the distribution calls it; a kernel without one needs none.
@@ -19,7 +20,7 @@ find_initrd() {
 renew_initrd() {
     draft=$initrd.vbus-new
     echo "$package: making $initrd"
-    if are_for_the_kernel && rm -f "$draft" && make_draft && draft_has_all && put_in_place; then
+    if are_for_the_kernel && are_signed && rm -f "$draft" && make_draft && draft_has_all && put_in_place; then
         return 0
     fi
     why="$why, so $initrd stays as it was"
@@ -39,6 +40,18 @@ are_for_the_kernel() {
             return 1
             ;;
         esac
+    done
+}
+
+# A package that was opened and packed again may have lost signatures, as strip takes them away. The kernel that runs may
+# do without, and the next boot, with Secure Boot, may not.
+are_signed() {
+    [ -n "${signed-}" ] || return 0
+    for file in $needed; do
+        case $file in *.ko | *.ko.*) ;; *) continue ;; esac
+        [ -n "$(modinfo -F sig_id "/lib/modules/$file")" ] && continue
+        why="/lib/modules/$file has lost its signature, and with Secure Boot no kernel loads it"
+        return 1
     done
 }
 
