@@ -17,21 +17,24 @@ from vbuskit.base.run import Runner
 from vbuskit.ci.facts import Guest
 from vbuskit.ci.pipeline import Factory, dkms_packages
 from vbuskit.ci.report import write_report
-from vbuskit.ci.road import Diary, Road, alone, fresh_folders, programs_of, say, told
+from vbuskit.ci.road import Diary, Road, alone, fresh_folders, planted, programs_of, say, told
 from vbuskit.ci.verdict import judge
 from vbuskit.compat.bench import Delivery
 from vbuskit.compat.cells import Cell, Outcome
 from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import Host, PrivateHost
 from vbuskit.compat.scenario import Scenario, choose
-from vbuskit.drivers.kernel import DEFECTS, UNSEEN
+from vbuskit.drivers.kernel import DEFECTS as BUILD_DEFECTS
+from vbuskit.drivers.kernel import UNSEEN
 from vbuskit.drivers.kerneldebs import header_debs, kernel_debs
 from vbuskit.drivers.kernels import Kernel
 from vbuskit.drivers.matrix import image_for, modules_for, site_for
 from vbuskit.kmp import dkms
 from vbuskit.kmp.deb import COMMON
+from vbuskit.kmp.defects import DEFECTS as PACKAGE_DEFECTS
 from vbuskit.kmp.keyring import chosen_key
 
+MODULE_DEFECTS = (*BUILD_DEFECTS, *UNSEEN)
 # What is tried on each guest; whatever these need comes with them. None: all there is, but soaks.
 PROFILES: dict[str, Sequence[str] | None] = {
     "smoke": ("transfer", "kill"),
@@ -47,9 +50,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="SCENARIO", nargs="+", help="these instead of the profile's")
     parser.add_argument(
         "--defect",
-        choices=(*DEFECTS, *UNSEEN),
+        choices=(*MODULE_DEFECTS, *PACKAGE_DEFECTS),
         default="none",
-        help="plant a defect in the modules: the run must turn red",
+        help="plant a defect in modules or packages: the run must turn red",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: out/ of the checkout")
 
@@ -124,9 +127,12 @@ def tried(
             places=own,
             kind=kind,
             release=release,
-            build=lambda run, places, release: modules_for(run, places, kind.kernel, defect=defect),
+            build=lambda run, places, release: modules_for(
+                run, places, kind.kernel, defect=planted(defect, MODULE_DEFECTS)
+            ),
             diary=diary,
             kernel=image_for(run, places, kind.kernel),
+            defect=defect,
             first=partial(delivery, run, own, kind.family, kind.kernel, defect),
             update=partial(delivery, run, own, kind.family, kind.update, defect) if kind.update else None,
         )
@@ -150,7 +156,10 @@ def delivery(run: Runner, places: Places, family: str, kernel: Kernel, defect: s
         places=places,
         key=chosen_key(places),
         kernel=site.release,
-        build=lambda run, places, release: modules_for(run, places, kernel, defect=defect),
+        build=lambda run, places, release: modules_for(
+            run, places, kernel, defect=planted(defect, MODULE_DEFECTS)
+        ),
+        defect=defect,
     )
     return Delivery(
         release=site.release,

@@ -48,7 +48,15 @@ def main(options: argparse.Namespace) -> Exit:
         run = Runner(log=places.out / "logs" / "commands.log")
         diary = Diary(places)
         build = partial(modules, defect=planted(options.defect, MODULE_DEFECTS))
-        road = Road(run=run, places=places, kind=kind, release=release, build=build, diary=diary)
+        road = Road(
+            run=run,
+            places=places,
+            kind=kind,
+            release=release,
+            build=build,
+            diary=diary,
+            defect=options.defect,
+        )
         programs = programs_of(run, places, diary, options.defect)
         with a_host(run, places, options.connect) as host:
             cells = list(road.travel(host, programs, chosen))
