@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,10 +51,14 @@ CELLS = [
 def run(out: Path, *words: str) -> tuple[int, dict[str, str]]:
     """Exit code of `./vbuskit run`, and the outcome of each cell."""
     done = Runner().attempt([ROOT / "vbuskit", "run", "--out", out, *words], seconds=1500)
-    results = out / "results.json"
-    cells = json.loads(results.read_text())["cells"] if results.exists() else []
     print(done.out, done.err)
-    return done.code, {cell["name"]: cell["outcome"] for cell in cells}
+    return done.code, {cell["name"]: cell["outcome"] for cell in results(out)}
+
+
+def results(out: Path) -> list[dict[str, Any]]:
+    """What the last run says of its cells."""
+    file = out / "results.json"
+    return list(json.loads(file.read_text())["cells"]) if file.exists() else []
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +95,29 @@ def test_with_a_lost_wake_up_planted_the_run_is_red(out: Path) -> None:
 def test_with_the_mask_ignored_by_the_host_the_run_is_red(out: Path) -> None:
     code, cells = run(out, "--defect", "mask", "--only", "mask")
     assert (code, cells["negotiate"], cells["mask"]) == (1, "green", "red")
+
+
+HAS_NO, STAYS = "the new one has no", "stays as it was; mend that, then: dpkg --configure -a"
+
+
+@pytest.mark.parametrize(
+    ("defect", "words"),
+    [
+        pytest.param("rule", [f"{HAS_NO} 61-vblk.rules, so", STAYS], marks=pytest.mark.guest),
+        pytest.param("unsigned", ["vbus.ko has lost its signature", STAYS], marks=pytest.mark.guest),
+        pytest.param(
+            "stale",
+            ["exit code 6", "was not made again: a boot by it goes without", "update-initramfs -u -k"],
+            marks=pytest.mark.guest,
+        ),
+        pytest.param("hook", [f"{HAS_NO} vbus.ko vblk.ko 61-vblk.rules, so", STAYS], marks=pytest.mark.full),
+        pytest.param("foreign", ["vbus.ko is built for another kernel: ", STAYS], marks=pytest.mark.full),
+    ],
+)
+def test_a_defect_of_the_packages_is_told_of_when_they_are_installed_before_any_reboot(
+    out: Path, defect: str, words: list[str]
+) -> None:
+    code, cells = run(out, "--defect", defect, "--only", "install")
+    assert (code, cells) == (1, {"boot": "green", "install": "red"})
+    reason = results(out)[-1]["reason"]
+    assert [each for each in words if each not in reason] == []

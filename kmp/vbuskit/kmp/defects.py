@@ -31,6 +31,10 @@ EDITS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("kmp/rpm/vbus.spec", r"^.*%\{dracut_module\}.*\n", ""),
     ),
     "rule": ((INSTALLED, r"^initrd/udev/61-vblk\.rules .*\n", ""),),
+    # The build of either package refuses such modules, and so does what reads their dependencies.
+    "foreign": (
+        ("kmp/rpm/macros/kmp-deps", r"^ +die \"\$module: is built for .*$", '    basename "$folder"'),
+    ),
     "stale": (("kmp/scripts/initrd.sh", r"^renew_initrd\(\) \{\n", r"\g<0>    return 0\n"),),
 }
 
@@ -52,7 +56,7 @@ def another(kernel: str) -> str:
 
 # Defect -> what becomes of a signed module.
 MODULES: dict[str, Callable[[bytes, str, Key], bytes]] = {"foreign": foreign, "unsigned": unsigned}
-DEFECTS = (*EDITS, *MODULES)
+DEFECTS = tuple(dict.fromkeys((*EDITS, *MODULES)))
 
 
 def spoiling(defect: str, kernel: str, key: Key) -> Spoil:
