@@ -111,6 +111,9 @@ HAS_NO, STAYS = "the new one has no", "stays as it was; mend that, then: dpkg --
             marks=pytest.mark.guest,
         ),
         pytest.param("hook", [f"{HAS_NO} vbus.ko vblk.ko 61-vblk.rules, so", STAYS], marks=pytest.mark.full),
+        pytest.param(
+            "lying", ["vbus.ko is of another kernel, whatever it says", STAYS], marks=pytest.mark.full
+        ),
         pytest.param("foreign", ["vbus.ko is built for another kernel: ", STAYS], marks=pytest.mark.full),
     ],
 )

@@ -28,8 +28,9 @@ renew_initrd() {
     return 1
 }
 
-# A module that was built for another kernel loads into none, and would be found out by the boot that needs it.
+# A module that was built for another kernel would be found out by the boot that needs it.
 are_for_the_kernel() {
+    layout=$(layout_of "$(find "/lib/modules/$release/kernel" -name '*.ko*' -print -quit 2>/dev/null)")
     for file in $needed; do
         case $file in *.ko | *.ko.*) ;; *) continue ;; esac
         magic=$(modinfo -F vermagic "/lib/modules/$file")
@@ -40,8 +41,17 @@ are_for_the_kernel() {
             return 1
             ;;
         esac
+        its=$(layout_of "/lib/modules/$file")
+        if [ -n "$its$layout" ] && [ "$its" != "$layout" ]; then
+            why="/lib/modules/$file is of another kernel, whatever it says: module_layout is ${its:-none}, not ${layout:-none}"
+            return 1
+        fi
     done
 }
+
+# The version of what describes a module to the kernel: none where symbols have no versions. All modules of a kernel have
+# the same.
+layout_of() { modprobe --dump-modversions "$1" 2>/dev/null | sed -n 's/[[:space:]]module_layout$//p'; }
 
 # A package that was opened and packed again may have lost signatures, as strip takes them away. The kernel that runs may
 # do without, and the next boot, with Secure Boot, may not.

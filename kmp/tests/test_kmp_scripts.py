@@ -502,15 +502,21 @@ SAID = {
     ("hook", "dracut"): "dracut failed, as it says above",
     "rule": "the new one has no 61-vblk.rules",
     "foreign": "/lib/modules/{kernel}/{folder}/vbus.ko is built for another kernel: {another} ",
+    "lying": "/lib/modules/{kernel}/{folder}/vbus.ko is of another kernel, whatever it says: "
+    "module_layout is 0x",
     "unsigned": "/lib/modules/{kernel}/{folder}/vbus.ko has lost its signature, "
     "and with Secure Boot no kernel loads it",
 }
 
 
 @pytest.fixture
-def honest(system: System, bring: Callable[[str, Path], None]) -> System:
-    """The machine's maker of initrds does what the real ones do with our packages."""
-    bring("bash", system.folder)
+def honest(system: System, bring: Callable[[str, Path], None], modules: Mapping[str, Artifact]) -> System:
+    """The maker of initrds does what real ones do with our packages; the kernel has a module of its own."""
+    for name in ("bash", "modprobe"):
+        bring(name, system.folder)
+    its_own = system.folder / f"lib/modules/{system.kernel}/kernel/drivers/its.ko"
+    its_own.parent.mkdir()
+    shutil.copy(modules["venet"].path, its_own)
     (system.folder / "functions").write_text(DRACUT_FUNCTIONS)
     functions = system.folder / "usr/share/initramfs-tools/hook-functions"
     functions.parent.mkdir(parents=True)
@@ -536,7 +542,7 @@ def test_without_a_defect_the_initrd_gets_all_that_the_packages_name(honest: Sys
     assert {Path(name).name for name in had} == {"vbus.ko", "venet.ko", "vblk.ko", "end", *RULES}
 
 
-@pytest.mark.parametrize("defect", ["hook", "rule", "foreign", "unsigned"])
+@pytest.mark.parametrize("defect", ["hook", "rule", "foreign", "lying", "unsigned"])
 def test_a_planted_defect_fails_the_package_in_words_and_the_old_initrd_stays(
     honest: System, modules: dict[str, Artifact], key: Key, tmp_path: Path, defect: str
 ) -> None:

@@ -4,6 +4,7 @@
 hook:     what makes an initrd takes nothing of ours along
 rule:     there is no rule by which udev names our disks
 foreign:  the modules say that they are for another kernel
+lying:    the modules are for another kernel, and say that they are for this one
 unsigned: the modules have lost their signatures
 stale:    the initrd stays as it is, and nobody says so
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vbuskit.base.errors import UsageError
 from vbuskit.kmp.deb import Spoil
 from vbuskit.kmp.keys import Key
 from vbuskit.kmp.signing import sign_module, split_signature
@@ -49,13 +51,29 @@ def foreign(module: bytes, kernel: str, key: Key) -> bytes:
     return sign_module(split_signature(module)[0].replace(ours, theirs), key)
 
 
+def lying(module: bytes, _kernel: str, key: Key) -> bytes:
+    """A struct modversion_info is a CRC of eight bytes, then a name of 56."""
+    raw = bytearray(split_signature(module)[0])
+    name = raw.find(b"module_layout".ljust(56, b"\0"))
+    if name < 0:
+        raise UsageError(
+            "lying: this kernel's symbols have no versions", hint="another kernel, or `foreign`"
+        )
+    raw[name - 8] ^= 1
+    return sign_module(bytes(raw), key)
+
+
 def another(kernel: str) -> str:
     """A release as long as this one."""
     return f"{9 - int(kernel[0])}{kernel[1:]}"
 
 
 # Defect -> what becomes of a signed module.
-MODULES: dict[str, Callable[[bytes, str, Key], bytes]] = {"foreign": foreign, "unsigned": unsigned}
+MODULES: dict[str, Callable[[bytes, str, Key], bytes]] = {
+    "foreign": foreign,
+    "lying": lying,
+    "unsigned": unsigned,
+}
 DEFECTS = tuple(dict.fromkeys((*EDITS, *MODULES)))
 
 

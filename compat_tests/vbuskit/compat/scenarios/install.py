@@ -38,8 +38,11 @@ def outcome(done: Finished) -> str:
     """What install.sh and the packages say of a failure; much of what dpkg says leads nowhere."""
     if done.code == 0:
         return "installed"
-    said = [line for line in done.err.splitlines() if line.startswith(("vbus", "install.sh: "))]
-    return " / ".join([f"exit code {done.code}", *said])
+    return " / ".join([f"exit code {done.code}", *(said(done) or done.err.splitlines()[-1:])])
+
+
+def said(done: Finished) -> list[str]:
+    return [line for line in done.err.splitlines() if line.startswith(("vbus", "install.sh: "))]
 
 
 def installed(bench: Bench) -> list[str]:
