@@ -9,13 +9,17 @@ from vbuskit.base.artifact import Artifact
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.ci.pipeline import Factory, dkms_packages
+from vbuskit.ci.road import planted
 from vbuskit.compat.bench import Delivery
+from vbuskit.drivers.kernel import DEFECTS, UNSEEN
 from vbuskit.drivers.kerneldebs import header_debs, kernel_debs
 from vbuskit.drivers.kernels import Kernel
 from vbuskit.drivers.matrix import modules_for, site_for
 from vbuskit.kmp import dkms
 from vbuskit.kmp.deb import COMMON
 from vbuskit.kmp.keyring import chosen_key
+
+MODULE_DEFECTS = (*DEFECTS, *UNSEEN)
 
 
 def delivery(run: Runner, places: Places, family: str, kernel: Kernel, defect: str) -> Delivery:
@@ -26,7 +30,10 @@ def delivery(run: Runner, places: Places, family: str, kernel: Kernel, defect: s
         places=places,
         key=chosen_key(places),
         kernel=site.release,
-        build=lambda run, places, release: modules_for(run, places, kernel, defect=defect),
+        build=lambda run, places, release: modules_for(
+            run, places, kernel, defect=planted(defect, MODULE_DEFECTS)
+        ),
+        defect=defect,
     )
     return Delivery(
         release=site.release,

@@ -19,7 +19,7 @@ from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import Blocked, Exit, VbuskitError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
-from vbuskit.ci.goods import delivery
+from vbuskit.ci.goods import MODULE_DEFECTS, delivery
 from vbuskit.ci.report import write_report
 from vbuskit.ci.road import Diary, Road, alone, fresh_folders, planted, programs_of, say, told
 from vbuskit.ci.verdict import judge
@@ -29,7 +29,7 @@ from vbuskit.compat.host import ForeignHost, Host, PrivateHost, raise_stage
 from vbuskit.compat.plan import Coordinates
 from vbuskit.compat.plugin import PLAN, kind_of
 from vbuskit.compat.strategy import Stand
-from vbuskit.drivers.kernel import DEFECTS, UNSEEN, modules, newest_release
+from vbuskit.drivers.kernel import modules, newest_release
 from vbuskit.drivers.matrix import image_for, modules_for, site_for
 
 pytest_plugins = ["vbuskit.compat.plugin"]
@@ -76,11 +76,13 @@ class Workshop:
         """Drivers, packages, ISO and image of one guest; raises VbuskitError for what cannot be made."""
         (kind,) = choose_guests(self.places.tree, [where.guest])
         option = self.config.option
-        defect = planted(option.defect, (*DEFECTS, *UNSEEN))
+        defect = planted(option.defect, MODULE_DEFECTS)
         own = replace(self.places, out=self.places.work("guests", where.group))
         self._undo.enter_context(fresh_folders(own, option.keep))
         more = tuple(dict.fromkeys(package for name in self._scenarios(where) for package in name.packages))
-        road = partial(Road, run=self.run, places=own, kind=kind, diary=self.diary, more=more)
+        road = partial(
+            Road, run=self.run, places=own, kind=kind, diary=self.diary, more=more, defect=option.defect
+        )
         if option.here:
             build = partial(modules, defect=defect)
             return road(release=newest_release(kind.kernel.flavour), build=build).stand(
@@ -93,8 +95,8 @@ class Workshop:
             release=release,
             build=lambda run, places, release: modules_for(run, places, kind.kernel, defect=defect),
             kernel=image_for(self.run, self.places, kind.kernel),
-            first=partial(made, kind.kernel, defect),
-            update=partial(made, kind.update, defect) if kind.update else None,
+            first=partial(made, kind.kernel, option.defect),
+            update=partial(made, kind.update, option.defect) if kind.update else None,
         ).stand(self.host, self.programs)
 
     def _scenarios(self, where: Coordinates) -> list[Any]:

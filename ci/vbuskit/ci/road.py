@@ -36,10 +36,11 @@ from vbuskit.compat.recipe import INIT, Recipe
 from vbuskit.drivers.build import DEFECTS as HOST_DEFECTS
 from vbuskit.drivers.build import host_programs
 from vbuskit.drivers.kernel import DEFECTS as MODULE_DEFECTS
+from vbuskit.kmp.defects import DEFECTS as PACKAGE_DEFECTS
 from vbuskit.kmp.keyring import chosen_key
 from vbuskit.kmp.keys import Key
 
-DEFECTS = tuple(dict.fromkeys((*MODULE_DEFECTS, *HOST_DEFECTS)))
+DEFECTS = tuple(dict.fromkeys((*MODULE_DEFECTS, *HOST_DEFECTS, *PACKAGE_DEFECTS)))
 MARKS = {Outcome.GREEN: "ok", Outcome.RED: "FAILED", Outcome.SKIPPED: "skipped"}
 
 
@@ -143,6 +144,7 @@ class Road:
     kernel:  the package with that kernel, when the guest's suite has none
     more:    packages that its image has beside the usual ones
     raw:     images that it has beside its own, as /dev/vdb and so on
+    defect:  what is wrong with its packages on purpose
     first, update: make what comes with its kernel, and with the one that it gets as an update
     """
 
@@ -155,12 +157,20 @@ class Road:
     kernel: Artifact | None = None
     more: tuple[str, ...] = ()
     raw: tuple[Path, ...] = ()
+    defect: str = "none"
     first: Callable[[], Delivery] | None = None
     update: Callable[[], Delivery] | None = None
 
     def goods(self) -> Goods:
         key = chosen_key(self.places)
-        factory = Factory(run=self.run, places=self.places, key=key, kernel=self.release, build=self.build)
+        factory = Factory(
+            run=self.run,
+            places=self.places,
+            key=key,
+            kernel=self.release,
+            build=self.build,
+            defect=self.defect,
+        )
         iso, packages = factory.iso(), tuple(factory.packages().values())
         version = (self.places.tree / "VERSION").read_text().strip()
         return Goods(iso=iso, packages=packages, version=version, signer=common_name(key))

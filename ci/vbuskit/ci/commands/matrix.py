@@ -12,11 +12,12 @@ from pathlib import Path
 from vbuskit.base.errors import Exit, UsageError
 from vbuskit.base.places import Places
 from vbuskit.ci.matrix import played
+from vbuskit.ci.road import DEFECTS
 from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.plantable import table
 from vbuskit.compat.plugin import auto_workers, planned_for, shard
 from vbuskit.compat.scenario import Scenario, choose
-from vbuskit.drivers.kernel import DEFECTS, UNSEEN
+from vbuskit.drivers.kernel import UNSEEN
 
 BUILDS = 512  # MiB that a guest's packages, QEMU and vbusd take beside its own memory
 
@@ -42,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--defect",
         choices=(*DEFECTS, *UNSEEN),
         default="none",
-        help="plant a defect in the modules: the run must turn red",
+        help="plant a defect: the run must turn red",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: out/ of the checkout")
 
