@@ -17,7 +17,8 @@ from vbuskit.base.errors import Blocked, Refused
 from vbuskit.base.run import Runner
 from vbuskit.ci import history
 from vbuskit.ci.facts import Host, RunFacts
-from vbuskit.ci.history import History, cell_id, this_machine
+from vbuskit.ci.history import History, this_machine
+from vbuskit.ci.verdict import cell_id
 from vbuskit.compat.cells import Blame, Cell, Outcome, Retry
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What earlier runs found, in one SQLite file below the state folder: how long a cell takes, and how it fared.
+"""What earlier runs found, in one SQLite file: how long a cell takes, and how it fared.
 
 It is a help and never a condition: whatever is wrong with the file is said in one line, and the run goes on.
 """
@@ -20,6 +20,7 @@ from typing import TypeVar
 from vbuskit.base.errors import Blocked, Refused
 from vbuskit.base.places import Places, make
 from vbuskit.ci.facts import RunFacts
+from vbuskit.ci.verdict import cell_id
 from vbuskit.compat.cells import Cell, Outcome
 
 T = TypeVar("T")
@@ -72,12 +73,6 @@ class Run:
     version: str
     commit: str
     accelerator: str
-
-
-def cell_id(cell: Cell) -> str:
-    """`debian-12/kill`, and where it lies off the usual axes `debian-12/kill[drivers=0.1]`."""
-    axes = ",".join(f"{key}={value}" for key, value in sorted(cell.axes.items()))
-    return f"{cell.guest}/{cell.name}" + (f"[{axes}]" if axes else "")
 
 
 def file_of(places: Places) -> Path:
