@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Chromium without a window, driven through its own pipe: no port, no other program, no Python package.
 
-Two FIFOs carry the DevTools protocol (https://chromedevtools.github.io/devtools-protocol): JSON, ended by a
-zero byte. What is opened are pages that vbuskit wrote itself, so it may do without its sandbox, as root must.
+Two FIFOs carry the DevTools protocol (https://chromedevtools.github.io/devtools-protocol): JSON, ended by
+a zero byte. Only pages that vbuskit wrote itself are opened, so it may do without its sandbox, as root must.
 """
 
 from __future__ import annotations
@@ -133,8 +133,9 @@ class Tab:
         """Seconds until all was loaded and painted; without `scripts` until it was loaded."""
         self.ask("Emulation.setScriptExecutionDisabled", value=not scripts)
         start = time.monotonic()
-        self.ask("Page.navigate", url=page.absolute().as_uri() + fragment)
-        self._browser.wait("Page.loadEventFired", self._session)
+        answer = self.ask("Page.navigate", url=page.absolute().as_uri() + fragment)
+        if "loaderId" in answer:  # else it is there, and only the fragment is new
+            self._browser.wait("Page.loadEventFired", self._session)
         if scripts:
             self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         return time.monotonic() - start

@@ -46,7 +46,7 @@
       each.row.hidden = !fits;
       each.spot?.classList.toggle("off", !fits);
       each.spot?.classList.toggle("changed", each.change !== "");
-      each.note.textContent = each.change === "slower" ? `${each.times} times as long` : words[each.change] ?? "";
+      each.note.textContent = each.change === "slower" ? `${each.times.toFixed(1)} times as long` : words[each.change] ?? "";
       shown += fits;
     }
     for (const lane of all(".lane")) lane.hidden = !lane.querySelector(".cells > li:not([hidden])");
