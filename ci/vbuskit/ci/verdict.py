@@ -42,7 +42,7 @@ def judge(cells: Sequence[Cell], informing: Collection[str] = ()) -> Verdict:
         cut = "; the run was interrupted" if any(word(cell) == INTERRUPTED for cell in cells) else ""
         return Verdict(Outcome.RED, f"{failed}{rest}{cut}.")
     if not green:
-        return Verdict(Outcome.SKIPPED, "Nothing was tried.")
+        return Verdict(Outcome.SKIPPED, f"Nothing {'that counts ' if told else ''}was tried{rest}.")
     count = f"{green} of {len(cells)}" if skipped else ("The only" if green == 1 else f"All {green}")
     return Verdict(Outcome.GREEN, f"{count} {'cell holds' if green == 1 else 'cells hold'}{rest}.")
 

@@ -94,9 +94,8 @@ def fitting(
 
 def listed(kinds: Sequence[GuestKind], chosen: Sequence[type[Scenario]]) -> Exit:
     for kind in kinds:
-        level = "informing" if kind.informing else "gating"
-        level += ", when asked for" if kind.on_request else ""
-        print(f"{kind.name:16} {kind.kernel.name:28} {kind.family}  {level}")
+        what = kind.linux.name if kind.linux else kind.system
+        print(f"{kind.name:20} {what:28} {kind.family:4} {kind.level:12}  {kind.excluded}".rstrip())
     for family in dict.fromkeys(kind.family for kind in kinds):
         own = ", ".join(scenario.name for scenario in chosen if family in scenario.families)
         print(f"each guest of {family} packages with: {own}")
@@ -115,6 +114,11 @@ def tried(
     defect: str,
 ) -> Iterator[Cell]:
     """A guest that cannot be prepared has one red cell that says why, and the next one is tried."""
+    title = "drivers for its kernel, packages, an image and a bus"
+    if kind.excluded:
+        diary.guests.append(Guest(name=kind.name, informing=kind.informing))
+        yield told(Cell("prepare", title, kind.name, reason=kind.excluded))
+        return
     own = replace(places, out=places.work("guests", kind.name))
     try:
         with diary.step(f"{kind.name}: build root"):
@@ -138,7 +142,6 @@ def tried(
         if kind.name not in {guest.name for guest in diary.guests}:
             diary.guests.append(Guest(name=kind.name, informing=kind.informing))
         reason = f"{error} ({error.hint})" if error.hint else str(error)
-        title = "drivers for its kernel, packages, an image and a bus"
         yield told(Cell("prepare", title, kind.name, Outcome.RED, reason=reason))
 
 
