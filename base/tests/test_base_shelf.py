@@ -27,7 +27,7 @@ def test_what_this_process_holds_is_not_removed_and_its_last_use_is_noted(tmp_pa
 def test_what_another_process_held_is_removed_once_that_has_ended(tmp_path: Path) -> None:
     folder = tmp_path / "held"
     folder.mkdir()
-    words = ["flock", "--shared", folder, "sleep", "600"]
+    words = ["flock", "--shared", "--close", str(folder), "sleep", "600"]
     with Runner().start(words, output=tmp_path / "out"):
         assert until(lambda: is_held(folder), 20)
         assert not removed(folder)

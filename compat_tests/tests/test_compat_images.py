@@ -31,7 +31,7 @@ def finished(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in images.PARTS:
         (folder / name).write_text(name)
-    images.seal(folder, RECIPE)
+    images.seal(folder)
     return folder
 
 

@@ -39,7 +39,7 @@ def draft_on(shelf: Path, key: str) -> Iterator[Path]:
 
 
 def hold(folder: Path) -> None:
-    """Note that it is used, and keep it from `removed` until this process ends. Raises Refused when it is gone."""
+    """Note its use, and keep it from `removed` until this process ends. Raises Refused when it is gone."""
     with suppress(OSError):
         if folder not in HELD or not is_same(HELD[folder], folder):
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -257,6 +257,16 @@ def nearest(word: str, known: Sequence[object]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def images_of(words: Sequence[str] | None) -> dict[str, Path]:
+    """`--image NAME=PATH`, each of them. Raises UsageError for another form."""
+    pairs = [word.partition("=") for word in words or ()]
+    if wrong := [
+        word for word, (name, _, path) in zip(words or (), pairs, strict=True) if not (name and path)
+    ]:
+        raise UsageError(f"--image {wrong[0]}: expected NAME=PATH, a guest and the file with its disk")
+    return {name: Path(path) for name, _, path in pairs}
+
+
 def choose_guests(
     tree: Path, names: Sequence[str] | None, images: Mapping[str, Path] | None = None
 ) -> list[GuestKind]:

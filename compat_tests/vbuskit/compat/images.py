@@ -99,7 +99,7 @@ def build(run: Runner, recipe: Recipe, shelf: Path, kept: Kept, *, anew: bool = 
         extract(recipe, tree, draft)
         make_disk(run, tree, draft)
         shutil.rmtree(tree)
-        seal(draft, recipe)
+        seal(draft)
 
 
 def install(run: Runner, recipe: Recipe, tree: Path, kept: Kept, lock: Sequence[Package]) -> None:
@@ -226,11 +226,10 @@ def make_disk(run: Runner, tree: Path, draft: Path) -> None:
     raw.unlink()
 
 
-def seal(draft: Path, recipe: Recipe) -> None:
+def seal(draft: Path) -> None:
     """The record is written last; a folder without it is not an image."""
     parts = {name: Artifact.of(draft / name) for name in PARTS}
-    record: dict[str, object] = {name: [part.sha256, part.size] for name, part in parts.items()}
-    record["recipe"] = {"suite": recipe.suite, "release": recipe.release, "more": recipe.more}
+    record = {name: [part.sha256, part.size] for name, part in parts.items()}
     for part in parts.values():
         part.path.chmod(0o444)
     write(draft / "image.json", json.dumps(record, indent=1) + "\n")
