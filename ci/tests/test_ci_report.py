@@ -197,6 +197,14 @@ def test_a_run_that_broke_early_has_a_page_all_the_same(out: Path) -> None:
     assert "Nothing was tried." in text and "The run ended before its first cell." in text
 
 
+def test_red_cells_of_guests_that_do_not_count_are_told_and_fail_nothing() -> None:
+    cells = [Cell("x", "X", "new", Outcome.RED), Cell("x", "X", "old", Outcome.GREEN)]
+    assert judge(cells, ["new"]).line == "The only cell holds; 1 of informing guests did not hold."
+    alone = judge(cells[:1], ["new"])
+    assert alone.line == "Nothing that counts was tried; 1 of informing guests did not hold."
+    assert alone.exit_code == Exit.SKIPPED
+
+
 @pytest.mark.parametrize(
     ("outcomes", "verdict", "code"),
     [

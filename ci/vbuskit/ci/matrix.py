@@ -19,12 +19,15 @@ from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import Blocked, Exit, VbuskitError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
+from vbuskit.ci.facts import Guest
 from vbuskit.ci.goods import MODULE_DEFECTS, delivery
+from vbuskit.ci.history import History, file_of
 from vbuskit.ci.report import write_report
 from vbuskit.ci.road import Diary, Road, alone, fresh_folders, planted, programs_of, say, told
 from vbuskit.ci.verdict import judge
 from vbuskit.compat.cells import Blame, Cell, Outcome, Retry, cell_of
-from vbuskit.compat.guests import choose_guests
+from vbuskit.compat.domain import has_kvm
+from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import ForeignHost, Host, PrivateHost, raise_stage
 from vbuskit.compat.plan import Coordinates
 from vbuskit.compat.plugin import PLAN, kind_of
@@ -75,6 +78,14 @@ class Workshop:
     def stand(self, where: Coordinates) -> Stand:
         """Drivers, packages, ISO and image of one guest; raises VbuskitError for what cannot be made."""
         (kind,) = choose_guests(self.places.tree, [where.guest])
+        try:
+            return self._stand(where, kind)
+        except VbuskitError:
+            if kind.name not in {guest.name for guest in self.diary.guests}:
+                self.diary.guests.append(Guest(name=kind.name, informing=kind.informing))
+            raise
+
+    def _stand(self, where: Coordinates, kind: GuestKind) -> Stand:
         option = self.config.option
         defect = planted(option.defect, MODULE_DEFECTS)
         own = replace(self.places, out=self.places.work("guests", where.group))
@@ -154,6 +165,19 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_vbuskit_stand(config: pytest.Config, where: Coordinates) -> Stand:
     return config.stash[SHOP].stand(where)
+
+
+def pytest_vbuskit_expected(config: pytest.Config) -> dict[str, float]:
+    return expected_in(Places.from_environment(config.option.out))
+
+
+def expected_in(places: Places) -> dict[str, float]:
+    """Seconds by a cell's id, as earlier runs of this machine took them; nothing where none is known."""
+    try:
+        return History(file_of(places)).expected("kvm" if has_kvm() else "tcg")
+    except VbuskitError as error:
+        say(str(error))
+        return {}
 
 
 @pytest.hookimpl(wrapper=True)

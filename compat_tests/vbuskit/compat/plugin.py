@@ -156,14 +156,16 @@ def planned_for(
 ) -> list[Planned]:
     """What the options mean, for whoever only looks as for whoever tries it. Raises UsageError."""
     choose_guests(tree, guests)
+    kinds = guest_kinds(tree).values()
     return plan(
-        guest_kinds(tree).values(),
+        kinds,
         choose(scenarios, long=long),
         Axes(),
         names=[*(guests or ()), *(scenarios or ())],
         expected=expected,
         shard=shard,
         pairwise=pairwise,
+        unavailable={kind.name: kind.excluded for kind in kinds if kind.excluded},
         workers=2,  # the longest first: whoever has one worker loses nothing by it
     )
 

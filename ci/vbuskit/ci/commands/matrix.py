@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vbuskit.base.errors import Exit, UsageError
 from vbuskit.base.places import Places
-from vbuskit.ci.matrix import played
+from vbuskit.ci.matrix import expected_in, played
 from vbuskit.ci.road import DEFECTS
 from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.plantable import table
@@ -64,7 +64,7 @@ def main(options: argparse.Namespace) -> Exit:
             long=True,
             shard=options.shard,
             pairwise=options.pairwise,
-            expected={},
+            expected=expected_in(places),
         )
         sys.stdout.write(table(planned, workers))
         return Exit.OK
@@ -100,9 +100,8 @@ def fitting(
 
 def listed(kinds: Sequence[GuestKind], chosen: Sequence[type[Scenario]]) -> Exit:
     for kind in kinds:
-        level = "informing" if kind.informing else "gating"
-        level += ", when asked for" if kind.on_request else ""
-        print(f"{kind.name:16} {kind.kernel.name:28} {kind.family}  {level}")
+        what = kind.linux.name if kind.linux else kind.system
+        print(f"{kind.name:20} {what:28} {kind.family:4} {kind.level:12}  {kind.excluded}".rstrip())
     for family in dict.fromkeys(kind.family for kind in kinds):
         own = ", ".join(scenario.name for scenario in chosen if family in scenario.families)
         print(f"each guest of {family} packages with: {own}")
