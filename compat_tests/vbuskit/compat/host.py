@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from vbuskit.base import sandbox
-from vbuskit.base.errors import Blocked, VbuskitError
+from vbuskit.base.errors import Blocked, TimedOut, VbuskitError
 from vbuskit.base.places import make
 from vbuskit.base.run import Arg, Process, Runner
 from vbuskit.base.virt import Connection
@@ -189,7 +189,7 @@ class PrivateHost:
                         f"libvirtd ended with exit code {daemon.poll()}", hint=hint
                     ) from error
                 if time.monotonic() > deadline:
-                    raise VbuskitError(f"libvirtd: no answer within {PATIENCE:g} s", hint=hint) from error
+                    raise TimedOut(f"libvirtd: no answer within {PATIENCE:g} s", hint=hint) from error
             time.sleep(0.05)
 
 
