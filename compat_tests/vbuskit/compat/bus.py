@@ -229,6 +229,10 @@ class Bus:
 
     # ---- What the south says ----
 
+    def ended(self) -> int | None:
+        """How vbusd ended; None: it runs."""
+        return self._daemon.poll()
+
     def status(self) -> south.Bus:
         return self.client.bus(self.name)
 

@@ -30,6 +30,15 @@ SICK = re.compile(
 OFF, KEXEC = "RTMIN+4", "RTMIN+6"  # to init: systemd(1), and guest/init
 
 
+def qemu_of(uuid: str) -> int:
+    """The QEMU whose guest has that UUID; 0: none that can be seen from here."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if uuid.encode() in (folder / "cmdline").read_bytes().split(b"\0"):
+                return int(folder.name)
+    return 0
+
+
 class Watched:
     """The agent's channel of a guest whose console is looked at before each word."""
 
@@ -69,6 +78,7 @@ class Guest:
         self._domain: Domain | None = None
         self._agent: Agent | None = None
         self._console = Console(self.name, self.serial)
+        self.qemu = 0  # pid of its QEMU, also when that has ended
         self.answered = False  # since it was switched on
 
     def boot(self, seconds: float = 300) -> float:
@@ -81,6 +91,7 @@ class Guest:
         self._console.restart()
         self.answered = False
         self._domain = self._connection.launch(domain_xml(self.hardware))
+        self.qemu = qemu_of(self._domain.uuid)
         watched = Watched(self._domain, self._console)
         self._agent = Agent(self.name, watched, self.serial)
         self._agent.wait(seconds, watched.is_booting, watched.work)

@@ -66,6 +66,10 @@ class Host(Protocol):
         """Where the caller finds a path below the host's own folders, such as /run/vbus/x."""
         ...
 
+    def ended(self) -> int | None:
+        """How its libvirtd ended, if that is known; None: it runs."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -87,6 +91,7 @@ class PrivateHost:
         self._run = run
         self._hook = hook
         self._holder: Process
+        self._daemon: Process
         self._root = STAGE / name
         self._undo = ExitStack()
 
@@ -96,6 +101,9 @@ class PrivateHost:
     def seen(self, path: str) -> Path:
         return self._root / path.lstrip("/")
 
+    def ended(self) -> int | None:
+        return self._daemon.poll()
+
     def __enter__(self) -> Self:
         if not sandbox.is_inside():
             raise RuntimeError("a private host belongs in the sandbox: its mounts would stay")
@@ -104,8 +112,8 @@ class PrivateHost:
             self._holder = undo.enter_context(self._hold_namespaces())
             self._furnish()
             self._configure()
-            daemon = undo.enter_context(self._start())
-            self.connection = undo.enter_context(self._connect(daemon))
+            self._daemon = undo.enter_context(self._start())
+            self.connection = undo.enter_context(self._connect(self._daemon))
             self._undo = undo.pop_all()
         return self
 
@@ -207,6 +215,9 @@ class ForeignHost:
 
     def seen(self, path: str) -> Path:
         return Path(path)
+
+    def ended(self) -> int | None:
+        return None
 
     def __enter__(self) -> Self:
         self.connection = Connection(self._uri)
