@@ -155,7 +155,8 @@ def test_the_worker_is_not_pid_1_and_sees_its_own_proc(tmp_path: Path) -> None:
 ORPHANS = """
 sandbox.enter()
 os.mkfifo(here / "go")
-script = 'for end in "exit 0" "exit 3" "kill -SEGV \\$\\$"; do sh -c "read x <$0; $end" >&- 2>&- & echo $!; done'
+ends = '"exit 0" "exit 3" "kill -SEGV \\$\\$"'
+script = f'for end in {ends}; do sh -c "read x <$0; $end" >&- 2>&- & echo $!; done'
 pids = [int(pid) for pid in Runner()(["sh", "-c", script, here / "go"]).split()]
 os.write(os.open(here / "go", os.O_RDWR), b"go\\n" * 3)
 while any((Path("/proc") / str(pid)).exists() for pid in pids):

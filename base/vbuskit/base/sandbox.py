@@ -77,7 +77,7 @@ def enter() -> None:
 def end_of(pid: int, reaper: Path = Path("/proc/1/fd")) -> int | None:
     """How an orphan ended that did not end well: its exit code, or minus the number of a signal.
 
-    QEMU is one: libvirt lets go of it, and so knows that it is gone and not why. None: it runs or ended well,
+    QEMU is one: libvirt lets go of it, and so knows that it is gone, and not why. None: it runs, ended well,
     it was nobody's orphan, or this is not below a sandbox.
     """
     try:
