@@ -102,15 +102,6 @@ class Domain:
             return "paused: its disk cannot grow"
         return STATES.get(state, f"in state {state}, reason {reason}")
 
-    def requests(self) -> int:
-        """How many requests its disk has had; 0 for a guest that has none of libvirt's."""
-        try:
-            with translated(f"{self.name}: disk"):
-                reads, _, writes, _, _ = self._raw.blockStats("vda")
-        except VirtError:
-            return 0
-        return int(reads + writes)
-
     @property
     def uuid(self) -> str:
         return str(self._raw.UUIDString())
@@ -148,8 +139,12 @@ class Domain:
 
     def devices(self, tag: str) -> list[ET.Element]:
         """The live devices with that XML tag, as libvirt sees them now."""
-        with translated(f"{self.name}: look at its devices"):
-            return ET.fromstring(self._raw.XMLDesc(0)).findall(f"./devices/{tag}")
+        return self.xml().findall(f"./devices/{tag}")
+
+    def xml(self) -> ET.Element:
+        """What it is now; libvirt leaves passwords out."""
+        with translated(f"{self.name}: its XML"):
+            return ET.fromstring(self._raw.XMLDesc(0))
 
     def agent(self, command: str, seconds: int) -> str:
         """One guest-agent command as JSON text, and its answer; NoAgent when none came in time."""
