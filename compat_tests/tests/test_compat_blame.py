@@ -17,7 +17,8 @@ from vbuskit.compat.console import Floods, KeepsRestarting
 from vbuskit.drivers.host import VbusdSilent
 
 BROKE = VbuskitError("guest: broke")
-LATE = TimedOut("guest: its agent did not answer within 300 s")
+LATE = TimedOut("guest: its agent did not answer within 300 s", moved="")
+UNSEEN = TimedOut("guest: `x` did not end within 60 s")
 MOVED = TimedOut("guest: its agent did not answer within 300 s", moved="its disk moved 0.4 s before that")
 ENDED = "2026-11-23T22:34:46.8Z qemu-system-x86_64: terminating on signal 15 from pid 17 ({})\n"
 STALL = "[  60.1] watchdog: BUG: soft lockup - CPU#0 stuck for 22s!"
@@ -83,8 +84,10 @@ CASES: dict[str, tuple[Blame, Evidence]] = {
     "blocked": (INFRASTRUCTURE, Evidence(error=Blocked("the mirror cannot be reached"))),
     "silent vbusd": (PRODUCT, Evidence(error=VbusdSilent("vbusd: no answer"))),
     "late and moving": (TIMEOUT, Evidence(error=MOVED)),
-    "late and slow": (TIMEOUT, Evidence(error=LATE, slow=2)),
-    "late, and as slow as granted": (PRODUCT, Evidence(error=LATE, slow=2, granted=2)),
+    "late and slow": (TIMEOUT, Evidence(error=UNSEEN, slow=2)),
+    "late, at rest, and slow": (PRODUCT, Evidence(error=LATE, slow=2)),
+    "late, and not slow": (PRODUCT, Evidence(error=UNSEEN)),
+    "late, and as slow as granted": (PRODUCT, Evidence(error=UNSEEN, slow=2, granted=2)),
     "on the way, full": (INFRASTRUCTURE, Evidence(error=on_the_way(Blocked("out: the disk is full")))),
     "on the way, late": (TIMEOUT, Evidence(error=on_the_way(MOVED))),
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vbuskit.compat import console as console_module
 from vbuskit.compat.console import KEPT, STARTS, Console, Floods, KeepsRestarting
 
 BOOT = "[    0.048000] tsc: Unable to calibrate\r\nLoading, please wait...\r\n"
@@ -17,8 +18,9 @@ def write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def test_a_console_of_a_usual_length_is_left_alone(tmp_path: Path) -> None:
-    console = Console("guest", tmp_path / "serial", most=100)
+def test_a_console_of_a_usual_length_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_module, "MOST", 100)
+    console = Console("guest", tmp_path / "serial")
     console.check()
     write(tmp_path / "serial", "x" * 100)
     console.check()
@@ -26,10 +28,13 @@ def test_a_console_of_a_usual_length_is_left_alone(tmp_path: Path) -> None:
     assert console.size == 100
 
 
-def test_a_flood_is_an_error_that_names_the_guest_and_its_two_ends_are_kept(tmp_path: Path) -> None:
+def test_a_flood_is_an_error_that_names_the_guest_and_its_two_ends_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_module, "MOST", 1 << 19)
     path = tmp_path / "serial"
     write(path, "first" + "x" * (1 << 20) + "last")
-    console = Console("guest", path, most=1 << 19)
+    console = Console("guest", path)
     with pytest.raises(Floods, match=r"^guest: floods its serial port, 1 MiB so far, and was stopped$"):
         console.check()
     console.cut()

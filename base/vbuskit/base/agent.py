@@ -56,26 +56,26 @@ class Agent:
         self,
         seconds: float,
         alive: Callable[[], bool] = lambda: True,
-        work: Callable[[], int] = lambda: 0,
+        work: Callable[[], int] | None = None,
     ) -> float:
         """Seconds until the agent answered. `work`: a number that moves while the guest gets anywhere.
 
         Raises TimedOut after patient(`seconds`), VbuskitError when `alive` says no.
         """
         start, seconds = time.monotonic(), patient(seconds)
-        look, moved, before = start, start, work()
+        look, moved, before = start, 0.0, work() if work else 0
         while not self.ping():
             if not alive():
                 raise self._silent("switched itself off before its agent answered")
             now = time.monotonic()
-            if now >= look:
+            if work and now >= look:
                 look = now + 1
                 if (done := work()) != before:
                     moved, before = now, done
             if now - start > seconds:
                 raise TimedOut(
                     f"{self.name}: its agent did not answer within {seconds:g} s",
-                    moved=still_moved(now - moved) if moved > start else "",
+                    moved=still_moved(now - moved) if work else None,
                     hint=self._hint(),
                 )
             time.sleep(0.05)

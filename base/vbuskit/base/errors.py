@@ -40,10 +40,10 @@ class VbuskitError(Exception):
 class TimedOut(VbuskitError):
     """What was waited for did not come in time.
 
-    `moved`: in words, what was still on its way when the time was over; empty: nobody saw anything move.
+    `moved`: in words, what moved until the time was over; empty: nothing did, None: nobody looked.
     """
 
-    def __init__(self, message: str, *, moved: str = "", hint: str | None = None) -> None:
+    def __init__(self, message: str, *, moved: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.moved = moved
 

@@ -44,6 +44,7 @@ PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*")
 STALLS = re.compile(r"soft lockup|blocked for more than|self-detected stall|detected stalls")
 NO_MEMORY = re.compile(r"[Cc]annot allocate memory|cannot set up guest memory")
 SIGNALLED = re.compile(r"terminating on signal (\d+) from pid \d+ \((?P<who>[^)]*)\)")
+QEMU_SAYS = re.compile(r"qemu-system-\w+: ")
 WORKER_DIED = re.compile(r"worker \d+ died \((?P<how>(?!signal (?:9|15)\b)[^)]*)\)")
 
 
@@ -171,7 +172,7 @@ def crash_of_ours(evidence: Evidence) -> str:
 def crash_of_qemu(evidence: Evidence) -> str:
     if evidence.qemu is None or not (evidence.qemu in CRASHES or evidence.qemu > 0):
         return ""
-    said = [line for line in evidence.qemu_log.splitlines() if "qemu-system" in line]
+    said = [line for line in evidence.qemu_log.splitlines() if QEMU_SAYS.search(line)]
     return f"{ended(evidence.qemu)}{f', it said: {said[-1]}' if said else ''}"
 
 
@@ -224,11 +225,11 @@ def of_kind(kind: type[BaseException]) -> Callable[[Evidence], str]:
 def late(evidence: Evidence) -> str:
     for error in evidence.errors:
         if isinstance(error, TimedOut):
-            if evidence.is_slow:
-                short = evidence.slow / evidence.granted
-                return f"{error}; on this machine that is {short:.1f} times too short"
             if error.moved:
                 return f"{error}; {error.moved}"
+            if error.moved is None and evidence.is_slow:
+                short = evidence.slow / evidence.granted
+                return f"{error}; on this machine that is {short:.1f} times too short"
     return ""
 
 

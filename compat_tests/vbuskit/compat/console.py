@@ -25,8 +25,8 @@ class KeepsRestarting(VbuskitError):
 class Console:
     """A guest's console in a file that QEMU appends to, over all of its boots."""
 
-    def __init__(self, name: str, path: Path, most: int = MOST) -> None:
-        self._name, self._path, self._most = name, path, most
+    def __init__(self, name: str, path: Path) -> None:
+        self._name, self._path = name, path
         self._begin()
 
     def _begin(self) -> None:
@@ -45,7 +45,7 @@ class Console:
 
     def check(self) -> None:
         """Raise Floods when it has written more than a guest may; ever, so that no disk is filled."""
-        if (size := self.size) > self._most:
+        if (size := self.size) > MOST:
             raise Floods(
                 f"{self._name}: floods its serial port, {size >> 20} MiB so far, and was stopped",
                 hint=f"the guest's console is in {self._path}",
@@ -53,7 +53,7 @@ class Console:
 
     def cut(self) -> None:
         """Keep the two ends of a console that was too long; nobody writes to it any more."""
-        if self.size <= self._most:
+        if self.size <= MOST:
             return
         with self._path.open("r+b") as file:
             left_out = f"\n... {self.size - 2 * KEPT} bytes left out ...\n".encode()
@@ -70,7 +70,7 @@ class Console:
         """
         with self._path.open("rb") if self._path.exists() else Path("/dev/null").open("rb") as file:
             file.seek(self._read)
-            new = file.read(self._most)
+            new = file.read(MOST)
         self._read += len(new)
         whole, _, self._rest = (self._rest + new).rpartition(b"\n")
         for found in STAMP.finditer(whole):
