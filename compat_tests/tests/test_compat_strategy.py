@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -57,6 +57,8 @@ def health(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     checked: list[str] = []
     fake = SimpleNamespace(check=lambda cell: checked.append(cell.name))
     monkeypatch.setattr(strategy, "Health", lambda bench: fake)
+    monkeypatch.setattr(strategy, "examined", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(strategy, "unhurried", lambda: nullcontext(1.0))
     return checked
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from vbuskit.base.errors import Blocked, VbuskitError
+from vbuskit.base.errors import Blocked, TimedOut, VbuskitError
 
 Arg = str | Path
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -58,7 +58,7 @@ class Process:
         try:
             return self._popen.wait(seconds)
         except subprocess.TimeoutExpired as error:
-            raise VbuskitError(f"process {self.pid}: still running after {seconds:g} s") from error
+            raise TimedOut(f"process {self.pid}: still running after {seconds:g} s") from error
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         if self._popen.poll() is None:
@@ -142,7 +142,7 @@ class Runner:
                 end_group(popen)
                 late = f"no answer within {seconds:g} s and was ended"
                 self._note(words, text(error.output or b""), text(error.stderr or b""), late)
-                raise VbuskitError(
+                raise TimedOut(
                     f"{Path(words[0]).name}: {late}", hint=f"run it by hand: {shlex.join(words)}"
                 ) from error
             except BaseException:

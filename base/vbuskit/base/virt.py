@@ -32,12 +32,24 @@ class NoAgent(VirtError):
     """The guest agent did not answer, this time."""
 
 
+class AgentAway(NoAgent):
+    """Nobody in the guest has the agent's channel open; nothing was waited for."""
+
+
 HINTS = {
     libvirt.VIR_ERR_OPERATION_FAILED: "the host's libvirtd log and the guest's QEMU log say more",
     libvirt.VIR_ERR_INTERNAL_ERROR: "the host's libvirtd log and the guest's QEMU log say more",
     libvirt.VIR_ERR_XML_ERROR: "the domain's XML is refused by this libvirt",
     libvirt.VIR_ERR_CONFIG_UNSUPPORTED: "this libvirt or QEMU cannot do that",
     libvirt.VIR_ERR_SYSTEM_ERROR: "is libvirtd running there?",
+}
+STATES = {
+    libvirt.VIR_DOMAIN_RUNNING: "running",
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "shutting down",
+    libvirt.VIR_DOMAIN_SHUTOFF: "off",
+    libvirt.VIR_DOMAIN_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "asleep",
 }
 AGENT_CODES = frozenset({libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED})
 
@@ -79,6 +91,21 @@ class Domain:
             return False
         return (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
 
+    def state(self) -> str:
+        """`running`, or another state and its reason, in words; `off` when libvirt knows it no longer."""
+        try:
+            with translated(f"{self.name}: state"):
+                state, reason = self._raw.state(0)
+        except VirtError as error:
+            return "off" if error.code == libvirt.VIR_ERR_NO_DOMAIN else "not known"
+        if (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
+            return "paused: its disk cannot grow"
+        return STATES.get(state, f"in state {state}, reason {reason}")
+
+    @property
+    def uuid(self) -> str:
+        return str(self._raw.UUIDString())
+
     def is_asleep(self) -> bool:
         """Whether the guest has suspended itself to memory (S3)."""
         with translated(f"{self.name}: state"):
@@ -112,14 +139,20 @@ class Domain:
 
     def devices(self, tag: str) -> list[ET.Element]:
         """The live devices with that XML tag, as libvirt sees them now."""
-        with translated(f"{self.name}: look at its devices"):
-            return ET.fromstring(self._raw.XMLDesc(0)).findall(f"./devices/{tag}")
+        return self.xml().findall(f"./devices/{tag}")
+
+    def xml(self) -> ET.Element:
+        """What it is now; libvirt leaves passwords out."""
+        with translated(f"{self.name}: its XML"):
+            return ET.fromstring(self._raw.XMLDesc(0))
 
     def agent(self, command: str, seconds: int) -> str:
         """One guest-agent command as JSON text, and its answer; NoAgent when none came in time."""
         # libvirt would say so itself, but log every refusal as an error while the guest boots.
         if not any(is_connected(channel) for channel in self.devices("channel")):
-            raise NoAgent(f"{self.name}: guest agent: is not connected", libvirt.VIR_ERR_AGENT_UNRESPONSIVE)
+            raise AgentAway(
+                f"{self.name}: guest agent: is not connected", libvirt.VIR_ERR_AGENT_UNRESPONSIVE
+            )
         with translated(f"{self.name}: guest agent"):
             return str(libvirt_qemu.qemuAgentCommand(self._raw, command, seconds, 0))
 

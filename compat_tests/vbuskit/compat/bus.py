@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
 
-from vbuskit.base.errors import VbuskitError
+from vbuskit.base.errors import TimedOut
 from vbuskit.base.places import make
 from vbuskit.base.run import Arg, Process, Runner
 from vbuskit.base.wait import until
@@ -213,7 +213,7 @@ class Bus:
         ended, _, _ = select.select([worker], [], [], PATIENCE)
         os.close(worker)
         if not ended:
-            raise VbuskitError(f"bus {self.name}: its worker does not die", hint=f"see {self.logs}")
+            raise TimedOut(f"bus {self.name}: its worker does not die", hint=f"see {self.logs}")
         self._kill_daemon()
         self._start()
         for card in self.cards:
@@ -233,6 +233,10 @@ class Bus:
         return self._until("another worker", look)
 
     # ---- What the south says ----
+
+    def ended(self) -> int | None:
+        """How vbusd ended; None: it runs."""
+        return self._daemon.poll()
 
     def status(self) -> south.Bus:
         return self.client.bus(self.name)
@@ -300,9 +304,7 @@ class Bus:
     def _until(self, what: str, look: Callable[[], T | None]) -> T:
         seen = until(look, PATIENCE, pause=0.005)
         if seen is None:
-            raise VbuskitError(
-                f"bus {self.name}: not within {PATIENCE:g} s: {what}", hint=f"see {self.logs}"
-            )
+            raise TimedOut(f"bus {self.name}: not within {PATIENCE:g} s: {what}", hint=f"see {self.logs}")
         return seen
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from vbuskit.base.errors import VbuskitError
+from vbuskit.base.errors import TimedOut
 from vbuskit.base.places import make
 from vbuskit.base.wait import until
 from vbuskit.compat.bench import Bench
@@ -85,7 +85,7 @@ class Plugged:
         """Wait until `count` more bytes have passed."""
         start = self._passed()
         if not until(lambda: self._passed() - start >= count, PATIENCE * 4, pause=0.005):
-            raise VbuskitError(f"disk {self.disk.name}: does not move {count} bytes")
+            raise TimedOut(f"disk {self.disk.name}: does not move {count} bytes")
 
     def _passed(self) -> int:
         now = self.counters()
@@ -144,6 +144,6 @@ def appears(bench: Bench, disk: Disk) -> str:
     look = f"cd {sysfs(disk)}/block && udevadm info -q property -p $PWD/* | grep -q ^ID_VBUS_UUID= && ls"
     node = until(lambda: bench.guest.execute(f"{look} 2>/dev/null").out.strip(), PATIENCE)
     if not node:
-        raise VbuskitError(f"disk {disk.name}: the guest has none within {PATIENCE:g} s")
+        raise TimedOut(f"disk {disk.name}: the guest has none within {PATIENCE:g} s")
     bench.guest("udevadm settle")
     return node

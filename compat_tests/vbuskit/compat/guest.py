@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
 from vbuskit.base.agent import Agent
-from vbuskit.base.errors import Blocked, VbuskitError
+from vbuskit.base.errors import Blocked, TimedOut, VbuskitError
 from vbuskit.base.run import CommandFailed, Finished
 from vbuskit.base.virt import Connection, Domain, VirtError
 from vbuskit.base.wait import until
+from vbuskit.compat.console import Console
 from vbuskit.compat.domain import Hardware, domain_xml, medium
 
 SICK = re.compile(
@@ -26,7 +27,54 @@ SICK = re.compile(
     r"kmemleak: .*(suspected|disabled)|ODEBUG:|list_(add|del) corruption|refcount_t:"
 )
 
+STEP = 256 << 10  # bytes that a guest which boots reads several times in a second
+
 OFF, KEXEC = "RTMIN+4", "RTMIN+6"  # to init: systemd(1), and guest/init
+
+
+def qemu_of(uuid: str) -> int:
+    """The QEMU whose guest has that UUID; 0: none that can be seen from here."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if uuid.encode() in (folder / "cmdline").read_bytes().split(b"\0"):
+                return int(folder.name)
+    return 0
+
+
+class Watched:
+    """The agent's channel of a guest whose console is looked at before each word."""
+
+    def __init__(self, domain: Domain, console: Console, qemu: int) -> None:
+        self._domain, self._console, self._qemu = domain, console, qemu
+
+    def agent(self, command: str, seconds: int) -> str:
+        self.stop_if(self._console.check)
+        return self._domain.agent(command, seconds)
+
+    def is_booting(self) -> bool:
+        """Whether it still runs, and has not been started too often."""
+        self.stop_if(self._console.check_starts)
+        return self._domain.is_running()
+
+    def work(self) -> int:
+        """Moves with what QEMU reads and writes, but for the few bytes by which its threads wake each other.
+
+        libvirt could tell the disk's requests, but would ask QEMU for them, which may be what hangs.
+        """
+        try:
+            lines = Path(f"/proc/{self._qemu}/io").read_text().splitlines()[:2]
+        except OSError:
+            lines = []
+        return self._console.size + sum(int(line.split()[1]) for line in lines) // STEP
+
+    def stop_if(self, check: Callable[[], None]) -> None:
+        """Pull the plug when `check` raises: such a guest would only go on."""
+        try:
+            check()
+        except VbuskitError:
+            self._domain.destroy()
+            self._console.cut()
+            raise
 
 
 class Guest:
@@ -39,14 +87,25 @@ class Guest:
         self._connection = connection
         self._domain: Domain | None = None
         self._agent: Agent | None = None
+        self._console = Console(self.name, self.serial)
+        self.qemu = 0  # pid of its QEMU, also when that has ended
+        self.answered = False  # since it was switched on
 
     def boot(self, seconds: float = 300) -> float:
-        """Switch on; returns the seconds until the agent answered. Raises after `seconds` of silence."""
+        """Switch on; returns the seconds until the agent answered. Raises after `seconds` of silence.
+
+        Also when it floods its console or starts again and again; it is off then.
+        """
         self.serial.parent.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
-        domain = self._connection.launch(domain_xml(self.hardware))
-        self._domain, self._agent = domain, Agent(self.name, domain, self.serial)
-        self._agent.wait(seconds, domain.is_running)
+        self._console.restart()
+        self.answered = False
+        self._domain = self._connection.launch(domain_xml(self.hardware))
+        self.qemu = qemu_of(self._domain.uuid)
+        watched = Watched(self._domain, self._console, self.qemu)
+        self._agent = Agent(self.name, watched, self.serial)
+        self._agent.wait(seconds, watched.is_booting, watched.work)
+        self.answered = True
         return time.monotonic() - start
 
     def restart(self, seconds: float = 300) -> float:
@@ -58,7 +117,7 @@ class Guest:
         """Ask its init, whichever it is. Raises when it still runs after `seconds`."""
         self.agent.start(f"kill -s {OFF} 1")
         if not until(lambda: not self.domain.is_running(), seconds):
-            raise VbuskitError(
+            raise TimedOut(
                 f"{self.name}: still runs {seconds:g} s after it was shut down",
                 hint=f"the guest's console is in {self.serial}",
             )
@@ -77,6 +136,14 @@ class Guest:
         if self._agent is None:
             raise VbuskitError(f"{self.name}: is not switched on")
         return self._agent
+
+    def is_awake(self) -> bool:
+        """Whether its agent answers now."""
+        return self._agent is not None and self._agent.ping()
+
+    def state(self) -> str:
+        """libvirt's, in words; nothing for one that was never switched on."""
+        return "" if self._domain is None else self._domain.state()
 
     def execute(
         self, command: str | Sequence[str], seconds: float = 60, stdin: str | None = None

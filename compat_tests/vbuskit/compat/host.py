@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from vbuskit.base import sandbox
-from vbuskit.base.errors import Blocked, VbuskitError
+from vbuskit.base.errors import Blocked, TimedOut, VbuskitError
 from vbuskit.base.places import make
 from vbuskit.base.run import Arg, Process, Runner
 from vbuskit.base.virt import Connection
@@ -66,6 +66,10 @@ class Host(Protocol):
         """Where the caller finds a path below the host's own folders, such as /run/vbus/x."""
         ...
 
+    def ended(self) -> int | None:
+        """How its libvirtd ended, if that is known; None: it runs."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -94,6 +98,7 @@ class PrivateHost:
         self._run = run
         self._hook = hook
         self._holder: Process
+        self._daemon: Process
         self._root = STAGE / name
         self._undo = ExitStack()
 
@@ -103,6 +108,9 @@ class PrivateHost:
     def seen(self, path: str) -> Path:
         return self._root / path.lstrip("/")
 
+    def ended(self) -> int | None:
+        return self._daemon.poll()
+
     def __enter__(self) -> Self:
         if not sandbox.is_inside():
             raise RuntimeError("a private host belongs in the sandbox: its mounts would stay")
@@ -111,8 +119,8 @@ class PrivateHost:
             self._holder = undo.enter_context(self._hold_namespaces())
             self._furnish()
             self._configure()
-            daemon = undo.enter_context(self._start())
-            self.connection = undo.enter_context(self._connect(daemon))
+            self._daemon = undo.enter_context(self._start())
+            self.connection = undo.enter_context(self._connect(self._daemon))
             self._undo = undo.pop_all()
         return self
 
@@ -194,7 +202,7 @@ class PrivateHost:
                         f"libvirtd ended with exit code {daemon.poll()}", hint=hint
                     ) from error
                 if time.monotonic() > deadline:
-                    raise VbuskitError(f"libvirtd: no answer within {PATIENCE:g} s", hint=hint) from error
+                    raise TimedOut(f"libvirtd: no answer within {PATIENCE:g} s", hint=hint) from error
             time.sleep(0.05)
 
 
@@ -212,6 +220,9 @@ class ForeignHost:
 
     def seen(self, path: str) -> Path:
         return Path(path)
+
+    def ended(self) -> int | None:
+        return None
 
     def __enter__(self) -> Self:
         self.connection = Connection(self._uri)

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from vbuskit.base.run import Runner
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.bus import Bus, Card
 from vbuskit.compat.cells import Cell, Outcome, document_of
+from vbuskit.compat.evidence import Before, examine
 from vbuskit.compat.guest import Guest
 from vbuskit.compat.guests import choose_guests, guest_kinds
 from vbuskit.compat.host import Host, PrivateHost
@@ -37,6 +39,8 @@ OWN = "test"  # where a scenario's name would be, for a test that is none
 FIXTURES = frozenset({"lane", "bench", "guest", "bus", "device"})
 
 WHERE = re.compile(r"(?P<guest>[a-z0-9_-]+)/[a-z][a-z0-9_-]*(?P<axes>\[[^\[\]]*\])?")
+
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 PLAN: pytest.StashKey[list[Planned]] = pytest.StashKey()
 LANES: pytest.StashKey[Lanes] = pytest.StashKey()
@@ -103,6 +107,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--long", action="store_true", help="without --scenario: the long ones, too")
     group.addoption("--shard", type=shard, metavar="I/N", help="the I-th of N parts")
+    group.addoption("--retries", type=int, default=0, metavar="N", help="of cells that the machine spoilt")
     group.addoption("--pairwise", action="store_true", help="each pair of values of the axes at least once")
 
 
@@ -147,12 +152,12 @@ def asked_of(config: pytest.Config) -> list[Planned]:
 def planned_for(
     tree: Path,
     *,
-    guests: Sequence[str] | None,
-    scenarios: Sequence[str] | None,
-    long: bool,
-    shard: tuple[int, int] | None,
-    pairwise: bool,
-    expected: Mapping[str, float],
+    guests: Sequence[str] | None = None,
+    scenarios: Sequence[str] | None = None,
+    long: bool = True,
+    shard: tuple[int, int] | None = None,
+    pairwise: bool = False,
+    expected: Mapping[str, float] = NOTHING,
 ) -> list[Planned]:
     """What the options mean, for whoever only looks as for whoever tries it. Raises UsageError."""
     choose_guests(tree, guests)
@@ -243,12 +248,22 @@ def lane(request: pytest.FixtureRequest, where: Coordinates) -> Strategy:
 
 
 @pytest.fixture
-def cell(request: pytest.FixtureRequest, where: Coordinates) -> Cell:
-    """The record of this cell of the plan, as the report shows it."""
+def cell(request: pytest.FixtureRequest, where: Coordinates) -> Callable[[], Cell]:
+    """Makes the record of this cell of the plan, one for each attempt; the report shows the last."""
     kind = kind_of(where)
-    made = Cell(kind.name, kind.title, where.guest, axes=where.axes)
-    request.node.stash[CELL], request.node.stash[ID] = made, where.id
+
+    def made() -> Cell:
+        cell = Cell(kind.name, kind.title, where.guest, axes=where.axes)
+        request.node.stash[CELL], request.node.stash[ID] = cell, where.id
+        return cell
+
+    made()
     return made
+
+
+@pytest.fixture
+def retries(request: pytest.FixtureRequest) -> int:
+    return int(request.config.option.retries)
 
 
 @pytest.fixture
@@ -300,6 +315,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         error = call.excinfo.value if call.excinfo else None
         if report.when == "setup":
             made.outcome, made.reason = (Outcome.RED if report.failed else Outcome.SKIPPED), said(error)
+            if report.failed and error is not None:
+                examine(made, None, error, Before.now(None))
         blocked = str(error) if isinstance(error, Blocked) else ""
         report.vbuskit = {"id": item.stash[ID], "cell": document_of(made), "blocked": blocked}
     return report

@@ -16,8 +16,10 @@ from typing import Protocol, Self
 from vbuskit.base.errors import VbuskitError
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Cell, CellSkipped, Outcome, judged
+from vbuskit.compat.evidence import examined
 from vbuskit.compat.health import Health
 from vbuskit.compat.scenario import Scenario, scenarios
+from vbuskit.compat.speed import unhurried
 
 
 class Stand(Protocol):
@@ -38,6 +40,7 @@ class Strategy:
         self._known = known or {kind.name: kind for kind in scenarios()}
         self._undo = ExitStack()
         self._bench: Bench | None = None
+        self._granted = 1.0
         self._reached: set[str] = set()
         self._verdicts: dict[str, Cell] = {}
 
@@ -61,13 +64,14 @@ class Strategy:
     def bench(self) -> Bench:
         """The one that is there, or a new one, whose guest is off."""
         if self._bench is None:
+            self._granted = self._undo.enter_context(unhurried())
             self._bench = self._undo.enter_context(self._stand.bench())
         return self._bench
 
     def tried(self, kind: type[Scenario], cell: Cell) -> Cell:
         """The same cell, judged. Raises Blocked when the machine, and not what was tried, made it red."""
         way = 0.0
-        with judged(cell):
+        with judged(cell), self._examined(cell):
             start = time.monotonic()
             try:
                 bench = self.transition(kind.needs)
@@ -93,6 +97,11 @@ class Strategy:
         self._bench = None
         self._reached.clear()
         self._undo.close()
+
+    def _examined(self, cell: Cell) -> AbstractContextManager[None]:
+        return examined(
+            cell, lambda: self._bench, installed="install" in self._reached, granted=self._granted
+        )
 
     def _prepare(self, bench: Bench, kind: type[Scenario]) -> None:
         """Its body without a cell of its own, on a bench where it has not been tried."""

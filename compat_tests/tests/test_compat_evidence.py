@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""What is kept of a red cell, from a bench that is made up."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from vbuskit.base.errors import Blocked, TimedOut, VbuskitError
+from vbuskit.base.places import Places
+from vbuskit.base.run import Finished
+from vbuskit.compat import speed
+from vbuskit.compat.bench import Bench
+from vbuskit.compat.cells import Blame, Cell, CellRed, CellSkipped, Outcome, judged
+from vbuskit.compat.evidence import MOST, again, bounded, examined, without_secrets
+
+PlacesIn = Callable[[Path], Places]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "slowness", lambda: 1.0)
+
+
+@dataclass
+class Rig:
+    """A bench as far as evidence looks at it; the guest says what a test lets it say."""
+
+    places: Places
+    execute: Callable[..., Finished] = lambda command, seconds: Finished(0, f"said: {command}\n", "")
+    awake: bool = True
+    ends: dict[str, int | None] = field(default_factory=dict)
+
+    @property
+    def bench(self) -> Bench:
+        logs = self.places.work("logs", "host")
+        guest = SimpleNamespace(
+            name="guest",
+            serial=self.places.out / "logs" / "guest-serial.log",
+            answered=True,
+            qemu=0,
+            is_awake=lambda: self.awake,
+            state=lambda: "running",
+            execute=self.execute,
+            domain=SimpleNamespace(xml=lambda: ET.fromstring("<domain><name>guest</name></domain>")),
+        )
+        host = SimpleNamespace(logs=logs, ended=lambda: self.ends.get("libvirtd"))
+        bus = SimpleNamespace(name="guest", log=logs / "vbusd.log", ended=lambda: self.ends.get("vbusd"))
+        bus.status = self.silent
+        return cast(Bench, SimpleNamespace(guest=guest, host=host, bus=bus, places=self.places))
+
+    def silent(self) -> Any:
+        raise Blocked("vbusd: no answer")
+
+
+@pytest.fixture
+def rig(tmp_path: Path, places_in: PlacesIn) -> Rig:
+    rig = Rig(places_in(tmp_path))
+    rig.bench.guest.serial.write_text("of a former cell: Kernel panic - not syncing\n")
+    return rig
+
+
+def tried(rig: Rig | None, body: Callable[[Cell], None], **words: Any) -> Cell:
+    cell = Cell("kill", "x", "guest")
+    bench = rig.bench if rig else None
+    with judged(cell), examined(cell, lambda: bench, **words):
+        body(cell)
+    return cell
+
+
+def raising(error: BaseException) -> Callable[[Cell], None]:
+    def body(cell: Cell) -> None:
+        raise error
+
+    return body
+
+
+def test_a_green_cell_has_nobody_to_blame_and_a_skipped_one_neither(rig: Rig) -> None:
+    for body in (lambda cell: cell.compare("x", expected=1, seen=1), raising(CellSkipped("no such thing"))):
+        cell = tried(rig, body)
+        assert (cell.blame, cell.evidence, cell.again, cell.logs) == (None, [], "", [])
+    assert not (rig.places.out / "logs" / "guest").exists()
+
+
+def test_a_red_cell_has_blame_evidence_a_line_that_repeats_it_and_a_folder_of_its_own(rig: Rig) -> None:
+    def body(cell: Cell) -> None:
+        with rig.bench.guest.serial.open("a") as file:
+            file.write("of this cell\n")
+        cell.compare("x", expected=1, seen=2)
+
+    cells = [tried(rig, body) for _ in range(2)]
+    assert [cell.blame for cell in cells] == [Blame.PRODUCT] * 2
+    assert cells[0].evidence[0] == "a comparison does not hold: x: expected 1, saw 2"
+    assert cells[0].again == "./vbuskit matrix run --guest guest --only kill"
+    folders = {log.parent.relative_to(rig.places.out) for cell in cells for log in cell.logs}
+    assert folders == {Path("logs/guest/kill-1"), Path("logs/guest/kill-2")}
+    files = {log.name: log.read_text() for log in cells[0].logs}
+    assert files["serial.log"] == "of this cell\n"
+    assert files["domain.xml"] == "<domain><name>guest</name></domain>\n"
+    assert files["vbus-status.json"] == "vbusd: no answer\n"
+    assert files["dmesg.txt"] == "said: exec 2>&1; dmesg\n"
+    assert "MiB free in" in files["host.txt"]
+
+
+def test_a_panic_of_the_cell_before_is_not_held_against_this_one(rig: Rig) -> None:
+    cell = tried(rig, raising(TimedOut("late", moved="its disk moved")), installed=False)
+    assert cell.blame is Blame.TIMEOUT
+
+
+def test_a_daemon_that_ended_is_seen(rig: Rig) -> None:
+    rig.ends = {"libvirtd": -9}
+    assert tried(rig, raising(VbuskitError("guest: state"))).blame is Blame.INFRASTRUCTURE
+
+
+def test_a_guest_that_does_not_answer_is_asked_nothing(rig: Rig) -> None:
+    rig.awake = False
+    assert "dmesg.txt" not in {log.name for log in tried(rig, raising(CellRed("x"))).logs}
+
+
+def test_a_guest_that_falls_silent_is_asked_no_more(rig: Rig) -> None:
+    asked = []
+
+    def execute(command: str, seconds: float) -> Finished:
+        asked.append(command)
+        raise TimedOut("guest: did not end within 20 s")
+
+    rig.execute = execute
+    cell = tried(rig, raising(CellRed("x")))
+    assert len(asked) == 1
+    assert cell.blame is Blame.PRODUCT
+
+
+def test_what_was_never_on_a_bench_is_judged_all_the_same() -> None:
+    cell = tried(None, raising(Blocked("the package mirror cannot be reached")))
+    assert (cell.blame, cell.outcome, cell.logs) == (Blame.INFRASTRUCTURE, Outcome.RED, [])
+
+
+def test_logs_that_cannot_be_written_make_a_line_and_no_other_error(rig: Rig) -> None:
+    (rig.places.out / "logs" / "guest").write_text("a file in the way")
+    cell = tried(rig, raising(CellRed("x")))
+    assert (cell.blame, cell.reason) == (Blame.PRODUCT, "x")
+    assert cell.evidence[-1].startswith("not all could be collected: ")
+
+
+def test_a_defect_of_vbuskit_itself_is_examined_and_passed_on(rig: Rig) -> None:
+    cell = Cell("kill", "x", "guest")
+    with pytest.raises(KeyError), judged(cell), examined(cell, lambda: rig.bench):
+        raise KeyError("oops")
+    assert cell.blame is Blame.PRODUCT
+
+
+def test_where_a_cell_lies_is_part_of_the_line_that_repeats_it() -> None:
+    cell = Cell("kill", "x", "debian-12", axes={"machine": "q35 9", "drivers": "0.1"})
+    line = "./vbuskit matrix run --guest debian-12 --only kill --drivers 0.1 --machine 'q35 9'"
+    assert again(cell) == line
+
+
+def test_a_file_is_never_longer_than_it_may_be() -> None:
+    assert bounded(b"x" * MOST) == b"x" * MOST
+    cut = bounded(b"first" + b"x" * 3 * MOST + b"last")
+    assert len(cut) < MOST + 100
+    assert cut.startswith(b"first") and cut.endswith(b"last") and b"bytes left out" in cut
+
+
+def test_secrets_are_no_part_of_a_domain() -> None:
+    text = '<d><auth user="a"><secret uuid="1"/></auth><graphics passwd="p" type="vnc"/></d>'
+    assert without_secrets(ET.fromstring(text)) == '<d><graphics type="vnc" /></d>\n'
