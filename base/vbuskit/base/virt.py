@@ -6,6 +6,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -105,6 +106,21 @@ class Domain:
         with translated(f"{self.name}: change {device.tag}"):
             self._raw.updateDeviceFlags(ET.tostring(device, encoding="unicode"), LIVE)
 
+    def attach(self, device: ET.Element) -> None:
+        """Plug a device in; its driver may bind after this has returned."""
+        with translated(f"{self.name}: plug {device.tag} in"):
+            self._raw.attachDeviceFlags(ET.tostring(device, encoding="unicode"), LIVE)
+
+    def detach(self, device: ET.Element) -> None:
+        """Ask the guest to let a device go; it has gone once `devices` no longer has it."""
+        with translated(f"{self.name}: unplug {device.tag}"):
+            self._raw.detachDeviceFlags(ET.tostring(device, encoding="unicode"), LIVE)
+
+    def save(self, file: Path) -> None:
+        """Write memory and devices to a file and end the guest; its disks are then as they were."""
+        with translated(f"{self.name}: save"):
+            self._raw.saveFlags(str(file), None, libvirt.VIR_DOMAIN_SAVE_RUNNING)
+
     def set_vcpus(self, count: int) -> None:
         """Plug CPUs in, up to what the guest has room for, or out; a guest need not bring them online."""
         with translated(f"{self.name}: {count} CPUs"):
@@ -140,6 +156,23 @@ class Connection:
         with translated(f"{xml.findtext('name', 'guest')}: start"):
             text = ET.tostring(xml, encoding="unicode")
             return Domain(self._raw.createXML(text, libvirt.VIR_DOMAIN_START_AUTODESTROY))
+
+    def saved(self, file: Path) -> ET.Element:
+        """The XML of the guest that was saved in this file."""
+        with translated(f"{file.name}: look into it"):
+            return ET.fromstring(self._raw.saveImageGetXMLDesc(str(file), 0))
+
+    def restore(self, file: Path, xml: ET.Element) -> Domain:
+        """Go on with a saved guest; `xml` is `saved` with other paths. It outlives this connection."""
+        name = xml.findtext("name", "guest")
+        with translated(f"{name}: restore"):
+            self._raw.restoreFlags(str(file), ET.tostring(xml, encoding="unicode"), 0)
+            return Domain(self._raw.lookupByName(name))
+
+    def versions(self) -> str:
+        """Of libvirt and of the hypervisor that it drives."""
+        with translated(f"{self.uri}: versions"):
+            return f"libvirt {dotted(self._raw.getLibVersion())}, QEMU {dotted(self._raw.getVersion())}"
 
     def close(self) -> None:
         with translated(f"{self.uri}: close"):

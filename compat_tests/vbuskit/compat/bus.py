@@ -289,7 +289,7 @@ class Bus:
 
     def vanishes(self, guest: Guest, card: Card) -> str:
         """`gone`, once the driver has let go: attributes go before that, the folder after."""
-        folder = f"ls -d /sys/devices/pci*/*/{card.uuid} 2>/dev/null"
+        folder = f"ls -d {folders(card.uuid)} 2>/dev/null"
         return self._until(f"{card.name} gone", lambda: None if guest.execute(folder).out else "gone")
 
     def _until(self, what: str, look: Callable[[], T | None]) -> T:
@@ -304,3 +304,8 @@ class Bus:
 def groups(line: str) -> dict[int, int]:
     """`1:0x1 3:0x1` -> {1: 1, 3: 1}; the format of sysfs' offered and negotiated."""
     return {int(gid): int(bits, 16) for gid, bits in (word.split(":") for word in line.split())}
+
+
+def folders(uuid: UUID) -> str:
+    """For a shell in the guest, where a device has its folder: its bridge is on the root bus or behind a port."""
+    return f"/sys/devices/pci*/*/{uuid} /sys/devices/pci*/*/*/{uuid}"

@@ -13,6 +13,7 @@ from vbuskit.base.errors import VbuskitError
 from vbuskit.base.places import make
 from vbuskit.base.wait import until
 from vbuskit.compat.bench import Bench
+from vbuskit.compat.bus import folders
 from vbuskit.drivers import host as south
 
 MIB = 1 << 20
@@ -77,7 +78,7 @@ class Plugged:
 
     def vanishes(self) -> str:
         """`gone`, once the driver has let go of it."""
-        folder = f"ls -d /sys/devices/pci*/*/{self.disk.uuid} /sys/block/{self.node} 2>/dev/null"
+        folder = f"ls -d {folders(self.disk.uuid)} /sys/block/{self.node} 2>/dev/null"
         look = until(lambda: None if self.bench.guest.execute(folder).out else "gone", PATIENCE)
         return look or "still there"
 

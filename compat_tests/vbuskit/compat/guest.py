@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
@@ -16,7 +18,7 @@ from vbuskit.base.errors import Blocked, VbuskitError
 from vbuskit.base.run import CommandFailed, Finished
 from vbuskit.base.virt import Connection, Domain, VirtError
 from vbuskit.base.wait import until
-from vbuskit.compat.domain import Hardware, domain_xml, medium
+from vbuskit.compat.domain import BUS, Hardware, bus_device, domain_xml, medium, moved
 
 SICK = re.compile(
     r"\bBUG[: ]|WARNING:|Oops|Call Trace|Kernel panic|general protection|"
@@ -25,6 +27,9 @@ SICK = re.compile(
     r"INFO: (possible|trying to register|lockdep)|suspicious RCU|turning off the locking|"
     r"kmemleak: .*(suspected|disabled)|ODEBUG:|list_(add|del) corruption|refcount_t:"
 )
+
+# What a restored guest is told: the time, and random numbers for kernels that no <genid> tells anything.
+SETTLE = "date -u -s @{seconds:.3f} >/dev/null && cat >/dev/urandom"
 
 OFF, KEXEC = "RTMIN+4", "RTMIN+6"  # to init: systemd(1), and guest/init
 
@@ -36,6 +41,7 @@ class Guest:
         self.name = hardware.name
         self.serial = hardware.serial
         self.hardware = hardware
+        self.leases = ExitStack()  # what it stands on, such as a snapshot; closed once it is off for good
         self._connection = connection
         self._domain: Domain | None = None
         self._agent: Agent | None = None
@@ -62,6 +68,46 @@ class Guest:
                 f"{self.name}: still runs {seconds:g} s after it was shut down",
                 hint=f"the guest's console is in {self.serial}",
             )
+
+    def save(self, file: Path) -> None:
+        """Write memory and devices to a file, and switch off; the disk stays as it is then."""
+        self.domain.save(file)
+
+    def restore(self, file: Path, seconds: float = 60) -> float:
+        """Go on as saved, with the paths of `hardware`; returns the seconds until the agent answered.
+
+        Clock and random numbers are put right: they would be those of the guest that was saved.
+        """
+        self.serial.parent.mkdir(parents=True, exist_ok=True)
+        start = time.monotonic()
+        xml = moved(self._connection.saved(file), self.hardware)
+        domain = self._connection.restore(file, xml)
+        self._domain, self._agent = domain, Agent(self.name, domain, self.serial)
+        self._agent.wait(seconds, domain.is_running)
+        self(SETTLE.format(seconds=time.time()), stdin=secrets.token_hex(32))
+        return time.monotonic() - start
+
+    def plug(self, bus: Path) -> None:
+        """Plug a bus in while the guest runs; its driver binds after this has returned."""
+        hardware = replace(self.hardware, bus=bus, pluggable=True)
+        self.domain.attach(bus_device(bus, hardware.vectors, pluggable=True))
+        self.hardware = hardware
+
+    def unplug(self, seconds: float = 60) -> None:
+        """Take out the bus that was plugged in. Raises when the guest has not let go after `seconds`."""
+        bus = self.hardware.bus
+        if bus is None or not self.hardware.pluggable:
+            raise VbuskitError(f"{self.name}: has no bus that can be unplugged", hint="plug one in, first")
+        self.domain.detach(bus_device(bus, self.hardware.vectors, pluggable=True))
+        if not until(lambda: not self._has_bus(), seconds):
+            raise VbuskitError(
+                f"{self.name}: has not let go of the bus after {seconds:g} s",
+                hint=f"the guest's console is in {self.serial}",
+            )
+        self.hardware = replace(self.hardware, bus=None)
+
+    def _has_bus(self) -> bool:
+        return any(device.get("name") == BUS for device in self.domain.devices("shmem"))
 
     @property
     def domain(self) -> Domain:
@@ -150,6 +196,10 @@ class Guest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self.leases:
+            self._pull(error)
+
+    def _pull(self, error: BaseException | None) -> None:
         if self._domain is None:
             return
         try:
