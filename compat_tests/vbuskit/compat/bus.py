@@ -112,12 +112,20 @@ class Bus:
         make(self.host.seen(RUN))
         with ExitStack() as undo:
             undo.callback(self._end)
-            self._start()
-            self.client.add_bus(self.name, self.socket)
-            for card in self.cards:
-                self.add(card)
+            self._begin()
             self._undo = undo.pop_all()
         return self
+
+    def start_over(self) -> None:
+        """End, and begin with another vbusd: worker, window and epoch are new, name and cards are not."""
+        self._end()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._start()
+        self.client.add_bus(self.name, self.socket)
+        for card in self.cards:
+            self.add(card)
 
     def _start(self) -> None:
         """A vbusd, which finds what a former one has left, and a connection to it."""
@@ -307,5 +315,5 @@ def groups(line: str) -> dict[int, int]:
 
 
 def folders(uuid: UUID) -> str:
-    """For a shell in the guest, where a device has its folder: its bridge is on the root bus or behind a port."""
+    """Where the guest has a device, for a shell: its bridge is on the root bus or behind a port."""
     return f"/sys/devices/pci*/*/{uuid} /sys/devices/pci*/*/*/{uuid}"
