@@ -40,6 +40,7 @@ CELLS = [
     "together",
     "reload",
     "unplug",
+    "restored",
     "leaks",
     "rootdisk",
     "lost",

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Snapshots of guests: used again or made anew, whole or none, and no more of them than there is room for."""
+"""Snapshots of guests: used again or made anew, whole or none, and no more than there is room for."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections import namedtuple
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -215,7 +214,7 @@ def test_what_a_killed_builder_left_is_swept(bench: Bench) -> None:
 def test_a_full_disk_is_blocked_before_the_guest_is_saved(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = namedtuple("usage", "total used free")(1 << 40, 1 << 40, 1 << 20)
+    usage = SimpleNamespace(free=1 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(Blocked, match="a snapshot takes"):
         staged(bench)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import shutil
+import struct
+import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +16,7 @@ from typing import Any, Self
 import libvirt
 import libvirt_qemu
 
-from vbuskit.base.errors import Blocked, VbuskitError
+from vbuskit.base.errors import Blocked, Refused, VbuskitError
 
 LIVE: int = libvirt.VIR_DOMAIN_AFFECT_LIVE
 
@@ -185,6 +188,30 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+SAVED = struct.Struct(
+    "=16s5I56x"
+)  # magic, version, bytes of what follows, was running, compressed, cookie's place
+MAGIC = b"LibvirtQemudSave"
+
+
+def renamed(file: Path, name: str, copy: Path) -> Path:
+    """A saved guest under another name and UUID, which libvirt lets nobody change; its memory is copied."""
+    with file.open("rb") as source, copy.open("wb") as target:
+        magic, version, size, *flags, cookie = SAVED.unpack(source.read(SAVED.size).ljust(SAVED.size, b"\0"))
+        if (magic, version) != (MAGIC, 2):
+            raise Refused(f"{file.name}: is no guest that libvirt has saved")
+        said = source.read(size)
+        root = ET.fromstring(said[:cookie].rstrip(b"\0"))
+        for place, text in (("name", name), ("uuid", str(uuid.uuid4()))):
+            for element in root.iterfind(place):
+                element.text = text
+        xml = ET.tostring(root) + b"\0"
+        after = (xml + said[cookie:].rstrip(b"\0")).ljust(size, b"\0") + b"\0"
+        target.write(SAVED.pack(magic, version, len(after), *flags, len(xml)) + after)
+        shutil.copyfileobj(source, target, 1 << 20)
+    return copy
 
 
 def is_connected(channel: ET.Element) -> bool:

@@ -10,13 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
 from vbuskit.base.agent import Agent
 from vbuskit.base.errors import Blocked, VbuskitError
+from vbuskit.base.places import make
 from vbuskit.base.run import CommandFailed, Finished
-from vbuskit.base.virt import Connection, Domain, VirtError
+from vbuskit.base.virt import Connection, Domain, VirtError, renamed
 from vbuskit.base.wait import until
 from vbuskit.compat.domain import BUS, Hardware, bus_device, domain_xml, medium, moved
 
@@ -76,12 +78,18 @@ class Guest:
     def restore(self, file: Path, seconds: float = 60) -> float:
         """Go on as saved, with the paths of `hardware`; returns the seconds until the agent answered.
 
-        Clock and random numbers are put right: they would be those of the guest that was saved.
+        Clock and random numbers are put right: they would be those of the guest that was saved. One of
+        another name is copied for that, to the folder with the console's log.
         """
-        self.serial.parent.mkdir(parents=True, exist_ok=True)
+        folder = make(self.serial.parent)
         start = time.monotonic()
-        xml = moved(self._connection.saved(file), self.hardware)
-        domain = self._connection.restore(file, xml)
+        saved = self._connection.saved(file)
+        if saved.findtext("name") != self.name:
+            with TemporaryDirectory(dir=folder) as own:
+                other = renamed(file, self.name, Path(own) / file.name)
+                domain = self._connection.restore(other, moved(self._connection.saved(other), self.hardware))
+        else:
+            domain = self._connection.restore(file, moved(saved, self.hardware))
         self._domain, self._agent = domain, Agent(self.name, domain, self.serial)
         self._agent.wait(seconds, domain.is_running)
         self(SETTLE.format(seconds=time.time()), stdin=secrets.token_hex(32))

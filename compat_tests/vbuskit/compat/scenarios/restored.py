@@ -22,7 +22,6 @@ class Restored(Scenario):
     title = "the guest is saved under traffic, reads and writes, and goes on with another vbusd's window"
     order = 77
     needs = ("install",)
-    cold = True
 
     def run(self, bench: Bench, cell: Cell) -> None:
         name = bring_up(bench, bench.bus.net)
