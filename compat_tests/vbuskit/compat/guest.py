@@ -62,6 +62,11 @@ class Guest:
         self.shut_down(seconds)
         return self.boot(seconds)
 
+    def off(self) -> None:
+        """Pull the plug, also of one that is off."""
+        if self._domain is not None:
+            self._domain.destroy()
+
     def shut_down(self, seconds: float = 300) -> None:
         """Ask its init, whichever it is. Raises when it still runs after `seconds`."""
         self.agent.start(f"kill -s {OFF} 1")
@@ -205,14 +210,9 @@ class Guest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self.leases:
-            self._pull(error)
-
-    def _pull(self, error: BaseException | None) -> None:
-        if self._domain is None:
-            return
-        try:
-            self._domain.destroy()
-        except VirtError:
-            # It ends with the connection (VIR_DOMAIN_START_AUTODESTROY); the first error is the one to tell.
-            if error is None:
-                raise
+            try:
+                self.off()
+            except VirtError:
+                # It ends with its host; the first error is the one to tell.
+                if error is None:
+                    raise

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vbuskit.base.artifact import Artifact, digest_of, write
-from vbuskit.base.errors import Blocked, Refused, VbuskitError
+from vbuskit.base.errors import Blocked, Refused
 from vbuskit.base.places import Places, make
 from vbuskit.base.remembered import locked as held
 from vbuskit.base.shelf import draft_on, has_room, locked, sweep, trusted
@@ -49,20 +49,25 @@ def stage(bench: Bench, done: Sequence[str], prepare: Callable[[], None]) -> boo
     """Have the bench's guest run as `prepare` leaves it, with no bus; whether a snapshot spared `prepare`.
 
     done:    what `prepare` does, in words that change when that does; what they are done to is known
-    prepare: boots the guest, which has no bus, and does to it what is wanted
+    prepare: boots the guest, with a fresh disk and no bus, and does to it what is wanted
 
     Of several processes that want the same one prepares, and the others wait for its snapshot.
     """
-    bench.guest.hardware = replace(bench.guest.hardware, bus=None)
+    bench.guest.off()
+    guest = bench.guest
+    guest.hardware = replace(guest.hardware, bus=None)
+    if why_not(guest.hardware):
+        prepare()
+        return False
     key = key_of(bench, done)
     if restored(bench, key):
         return True
     with turn(bench.places, key):
         if restored(bench, key):
             return True
+        upon(bench, bench.image.disk.path)
         prepare()
-        if not why_not(bench.guest.hardware):
-            take(bench, key)
+        take(bench, key)
     return False
 
 
@@ -105,33 +110,38 @@ def take(bench: Bench, key: str) -> None:
         with draft_on(shelf, key) as draft:
             save(bench, draft)
             seal(draft)
-        if not restored(bench, key):
-            raise VbuskitError(f"{guest.name}: was saved, and cannot be restored", hint=f"see {shelf / key}")
+        restore(bench, key)
 
 
 def restored(bench: Bench, key: str) -> bool:
     """Whether the guest runs as the snapshot has it; one that is not there, damaged or no use is none."""
-    guest, folder = bench.guest, shelf_of(bench.places) / key
     try:
-        with ExitStack() as lease:
-            lease.enter_context(leased(folder))
-            restore(bench, load(folder))
-            guest.leases.push(lease.pop_all())
+        restore(bench, key)
     except (Refused, FileNotFoundError):
         return False
     except VirtError:  # such as another build of QEMU under the same version
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(shelf_of(bench.places) / key, ignore_errors=True)
         return False
     return True
 
 
-def restore(bench: Bench, snapshot: Snapshot) -> None:
-    """The guest runs as it was kept, on a disk of its own upon the snapshot's."""
+def restore(bench: Bench, key: str) -> None:
+    """The guest runs as it was kept, on a disk of its own upon the snapshot's, which stays while it runs."""
+    guest, folder = bench.guest, shelf_of(bench.places) / key
+    with ExitStack() as lease:
+        lease.enter_context(leased(folder))
+        snapshot = load(folder)
+        upon(bench, snapshot.disk.path)
+        guest.restore(snapshot.memory.path)
+        guest.leases.push(lease.pop_all())
+
+
+def upon(bench: Bench, base: Path) -> None:
+    """The guest, which is off, gets a fresh disk upon another one."""
     disk = bench.guest.hardware.disk
     assert disk is not None
     disk.unlink(missing_ok=True)
-    overlay(bench.run, snapshot.disk.path, disk)
-    bench.guest.restore(snapshot.memory.path)
+    overlay(bench.run, base, disk)
 
 
 def load(folder: Path) -> Snapshot:
