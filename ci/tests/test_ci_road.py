@@ -43,6 +43,7 @@ CELLS = [
     "together",
     "reload",
     "unplug",
+    "restored",
     "leaks",
     "rootdisk",
     "lost",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -41,6 +42,58 @@ def guest(tray: Tray, tmp_path: Path) -> Guest:
     )
     cast(Any, made)._domain = tray
     return made
+
+
+class Port:
+    """A guest's port: it lets go of a device the `times`th time that somebody looks."""
+
+    def __init__(self, times: int = 0) -> None:
+        self.times = times
+        self.there: list[ET.Element] = []
+        self.leaving = False
+
+    def attach(self, device: ET.Element) -> None:
+        self.there.append(device)
+
+    def detach(self, device: ET.Element) -> None:
+        assert ET.tostring(device) == ET.tostring(self.there[0])
+        self.leaving = True
+
+    def devices(self, tag: str) -> list[ET.Element]:
+        self.times -= self.leaving
+        if self.leaving and self.times < 0:
+            self.there.clear()
+        return self.there
+
+
+def plugged(port: Port, tmp_path: Path) -> Guest:
+    made = guest(Tray(0), tmp_path)
+    cast(Any, made)._domain = port
+    made.plug(Path("/run/vbus/s"))
+    return made
+
+
+def test_a_bus_that_is_plugged_in_is_there_after_a_restart_too_and_one_that_is_out_is_not(
+    tmp_path: Path,
+) -> None:
+    one = plugged(Port(3), tmp_path)
+    assert (one.hardware.bus, one.hardware.pluggable) == (Path("/run/vbus/s"), True)
+    one.unplug()
+    assert one.hardware.bus is None
+
+
+def test_a_guest_that_keeps_the_bus_is_an_error(tmp_path: Path) -> None:
+    one = plugged(Port(10_000), tmp_path)
+    with pytest.raises(VbuskitError, match="has not let go of the bus"):
+        one.unplug(seconds=0.1)
+    assert one.hardware.bus is not None
+
+
+def test_a_bus_on_the_root_bus_cannot_be_unplugged(tmp_path: Path) -> None:
+    one = plugged(Port(), tmp_path)
+    one.hardware = replace(one.hardware, pluggable=False)
+    with pytest.raises(VbuskitError, match="no bus that can be unplugged"):
+        one.unplug()
 
 
 def test_a_tray_that_takes_long_to_open_is_asked_again(tmp_path: Path) -> None:

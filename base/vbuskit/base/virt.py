@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import shutil
+import struct
+import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import libvirt
 import libvirt_qemu
 
-from vbuskit.base.errors import Blocked, VbuskitError
+from vbuskit.base.errors import Blocked, Refused, VbuskitError
 
 LIVE: int = libvirt.VIR_DOMAIN_AFFECT_LIVE
 
@@ -132,6 +136,21 @@ class Domain:
         with translated(f"{self.name}: change {device.tag}"):
             self._raw.updateDeviceFlags(ET.tostring(device, encoding="unicode"), LIVE)
 
+    def attach(self, device: ET.Element) -> None:
+        """Plug a device in; its driver may bind after this has returned."""
+        with translated(f"{self.name}: plug {device.tag} in"):
+            self._raw.attachDeviceFlags(ET.tostring(device, encoding="unicode"), LIVE)
+
+    def detach(self, device: ET.Element) -> None:
+        """Ask the guest to let a device go; it has gone once `devices` no longer has it."""
+        with translated(f"{self.name}: unplug {device.tag}"):
+            self._raw.detachDeviceFlags(ET.tostring(device, encoding="unicode"), LIVE)
+
+    def save(self, file: Path) -> None:
+        """Write memory and devices to a file and end the guest; its disks are then as they were."""
+        with translated(f"{self.name}: save"):
+            self._raw.saveFlags(str(file), None, libvirt.VIR_DOMAIN_SAVE_RUNNING)
+
     def set_vcpus(self, count: int) -> None:
         """Plug CPUs in, up to what the guest has room for, or out; a guest need not bring them online."""
         with translated(f"{self.name}: {count} CPUs"):
@@ -174,6 +193,23 @@ class Connection:
             text = ET.tostring(xml, encoding="unicode")
             return Domain(self._raw.createXML(text, libvirt.VIR_DOMAIN_START_AUTODESTROY))
 
+    def saved(self, file: Path) -> ET.Element:
+        """The XML of the guest that was saved in this file."""
+        with translated(f"{file.name}: look into it"):
+            return ET.fromstring(self._raw.saveImageGetXMLDesc(str(file), 0))
+
+    def restore(self, file: Path, xml: ET.Element) -> Domain:
+        """Go on with a saved guest; `xml` is `saved` with other paths. It outlives this connection."""
+        name = xml.findtext("name", "guest")
+        with translated(f"{name}: restore"):
+            self._raw.restoreFlags(str(file), ET.tostring(xml, encoding="unicode"), 0)
+            return Domain(self._raw.lookupByName(name))
+
+    def versions(self) -> str:
+        """Of libvirt and of the hypervisor that it drives."""
+        with translated(f"{self.uri}: versions"):
+            return f"libvirt {dotted(self._raw.getLibVersion())}, QEMU {dotted(self._raw.getVersion())}"
+
     def close(self) -> None:
         with translated(f"{self.uri}: close"):
             self._raw.close()
@@ -185,6 +221,30 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+SAVED = struct.Struct(
+    "=16s5I56x"
+)  # magic, version, bytes of what follows, was running, compressed, cookie's place
+MAGIC = b"LibvirtQemudSave"
+
+
+def renamed(file: Path, name: str, copy: Path) -> Path:
+    """A saved guest under another name and UUID, which libvirt lets nobody change; its memory is copied."""
+    with file.open("rb") as source, copy.open("wb") as target:
+        magic, version, size, *flags, cookie = SAVED.unpack(source.read(SAVED.size).ljust(SAVED.size, b"\0"))
+        if (magic, version) != (MAGIC, 2):
+            raise Refused(f"{file.name}: is no guest that libvirt has saved")
+        said = source.read(size)
+        root = ET.fromstring(said[:cookie].rstrip(b"\0"))
+        for place, text in (("name", name), ("uuid", str(uuid.uuid4()))):
+            for element in root.iterfind(place):
+                element.text = text
+        xml = ET.tostring(root) + b"\0"
+        after = (xml + said[cookie:].rstrip(b"\0")).ljust(size, b"\0") + b"\0"
+        target.write(SAVED.pack(magic, version, len(after), *flags, len(xml)) + after)
+        shutil.copyfileobj(source, target, 1 << 20)
+    return copy
 
 
 def is_connected(channel: ET.Element) -> bool:

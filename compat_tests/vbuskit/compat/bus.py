@@ -117,12 +117,20 @@ class Bus:
         make(self.host.seen(RUN))
         with ExitStack() as undo:
             undo.callback(self._end)
-            self._start()
-            self.client.add_bus(self.name, self.socket)
-            for card in self.cards:
-                self.add(card)
+            self._begin()
             self._undo = undo.pop_all()
         return self
+
+    def start_over(self) -> None:
+        """End, and begin with another vbusd: worker, window and epoch are new, name and cards are not."""
+        self._end()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._start()
+        self.client.add_bus(self.name, self.socket)
+        for card in self.cards:
+            self.add(card)
 
     def _start(self) -> None:
         """A vbusd, which finds what a former one has left, and a connection to it."""
@@ -298,7 +306,7 @@ class Bus:
 
     def vanishes(self, guest: Guest, card: Card) -> str:
         """`gone`, once the driver has let go: attributes go before that, the folder after."""
-        folder = f"ls -d /sys/devices/pci*/*/{card.uuid} 2>/dev/null"
+        folder = f"ls -d {folders(card.uuid)} 2>/dev/null"
         return self._until(f"{card.name} gone", lambda: None if guest.execute(folder).out else "gone")
 
     def _until(self, what: str, look: Callable[[], T | None]) -> T:
@@ -311,3 +319,8 @@ class Bus:
 def groups(line: str) -> dict[int, int]:
     """`1:0x1 3:0x1` -> {1: 1, 3: 1}; the format of sysfs' offered and negotiated."""
     return {int(gid): int(bits, 16) for gid, bits in (word.split(":") for word in line.split())}
+
+
+def folders(uuid: UUID) -> str:
+    """Where the guest has a device, for a shell: its bridge is on the root bus or behind a port."""
+    return f"/sys/devices/pci*/*/{uuid} /sys/devices/pci*/*/*/{uuid}"

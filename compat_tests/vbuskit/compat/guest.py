@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
 from vbuskit.base.agent import Agent
 from vbuskit.base.errors import Blocked, TimedOut, VbuskitError
+from vbuskit.base.places import make
 from vbuskit.base.run import CommandFailed, Finished
-from vbuskit.base.virt import Connection, Domain, VirtError
+from vbuskit.base.virt import Connection, Domain, VirtError, renamed
 from vbuskit.base.wait import until
 from vbuskit.compat.console import Console
-from vbuskit.compat.domain import Hardware, domain_xml, medium
+from vbuskit.compat.domain import BUS, Hardware, bus_device, domain_xml, medium, moved
 
 SICK = re.compile(
     r"\bBUG[: ]|WARNING:|Oops|Call Trace|Kernel panic|general protection|"
@@ -28,6 +32,8 @@ SICK = re.compile(
 )
 
 STEP = 256 << 10  # bytes that a guest which boots reads several times in a second
+# What a restored guest is told: the time, and random numbers for kernels that no <genid> tells anything.
+SETTLE = "date -u -s @{seconds:.3f} >/dev/null && cat >/dev/urandom"
 
 OFF, KEXEC = "RTMIN+4", "RTMIN+6"  # to init: systemd(1), and guest/init
 
@@ -84,6 +90,7 @@ class Guest:
         self.name = hardware.name
         self.serial = hardware.serial
         self.hardware = hardware
+        self.leases = ExitStack()  # what it stands on, such as a snapshot; closed once it is off for good
         self._connection = connection
         self._domain: Domain | None = None
         self._agent: Agent | None = None
@@ -99,19 +106,27 @@ class Guest:
         self.serial.parent.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         self._console.restart()
-        self.answered = False
-        self._domain = self._connection.launch(domain_xml(self.hardware))
-        self.qemu = qemu_of(self._domain.uuid)
-        watched = Watched(self._domain, self._console, self.qemu)
+        self._follow(self._connection.launch(domain_xml(self.hardware)), seconds)
+        return time.monotonic() - start
+
+    def _follow(self, domain: Domain, seconds: float) -> None:
+        """Until the agent of a QEMU that has just been started answers."""
+        self._domain, self.answered = domain, False
+        self.qemu = qemu_of(domain.uuid)
+        watched = Watched(domain, self._console, self.qemu)
         self._agent = Agent(self.name, watched, self.serial)
         self._agent.wait(seconds, watched.is_booting, watched.work)
         self.answered = True
-        return time.monotonic() - start
 
     def restart(self, seconds: float = 300) -> float:
         """`shut_down`, and `boot` with another QEMU."""
         self.shut_down(seconds)
         return self.boot(seconds)
+
+    def off(self) -> None:
+        """Pull the plug, also of one that is off."""
+        if self._domain is not None:
+            self._domain.destroy()
 
     def shut_down(self, seconds: float = 300) -> None:
         """Ask its init, whichever it is. Raises when it still runs after `seconds`."""
@@ -124,6 +139,52 @@ class Guest:
 
     def is_running(self) -> bool:
         return self._domain is not None and self._domain.is_running()
+
+    def save(self, file: Path) -> None:
+        """Write memory and devices to a file, and switch off; the disk stays as it is then."""
+        self.domain.save(file)
+
+    def restore(self, file: Path, seconds: float = 60) -> float:
+        """Go on as saved, with the paths of `hardware`; returns the seconds until the agent answered.
+
+        Clock and random numbers are put right: they would be those of the guest that was saved. One of
+        another name is copied for that, to the folder with the console's log.
+        """
+        folder = make(self.serial.parent)
+        start = time.monotonic()
+        self._console.restart()
+        saved = self._connection.saved(file)
+        if saved.findtext("name") != self.name:
+            with TemporaryDirectory(dir=folder) as own:
+                other = renamed(file, self.name, Path(own) / file.name)
+                domain = self._connection.restore(other, moved(self._connection.saved(other), self.hardware))
+        else:
+            domain = self._connection.restore(file, moved(saved, self.hardware))
+        self._follow(domain, seconds)
+        self(SETTLE.format(seconds=time.time()), stdin=secrets.token_hex(32))
+        return time.monotonic() - start
+
+    def plug(self, bus: Path) -> None:
+        """Plug a bus in while the guest runs; its driver binds after this has returned."""
+        hardware = replace(self.hardware, bus=bus, pluggable=True)
+        self.domain.attach(bus_device(bus, hardware.vectors, pluggable=True))
+        self.hardware = hardware
+
+    def unplug(self, seconds: float = 60) -> None:
+        """Take out the bus that was plugged in. Raises when the guest has not let go after `seconds`."""
+        bus = self.hardware.bus
+        if bus is None or not self.hardware.pluggable:
+            raise VbuskitError(f"{self.name}: has no bus that can be unplugged", hint="plug one in, first")
+        self.domain.detach(bus_device(bus, self.hardware.vectors, pluggable=True))
+        if not until(lambda: not self._has_bus(), seconds):
+            raise TimedOut(
+                f"{self.name}: has not let go of the bus after {seconds:g} s",
+                hint=f"the guest's console is in {self.serial}",
+            )
+        self.hardware = replace(self.hardware, bus=None)
+
+    def _has_bus(self) -> bool:
+        return any(device.get("name") == BUS for device in self.domain.devices("shmem"))
 
     @property
     def domain(self) -> Domain:
@@ -220,11 +281,10 @@ class Guest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._domain is None:
-            return
-        try:
-            self._domain.destroy()
-        except VirtError:
-            # It ends with the connection (VIR_DOMAIN_START_AUTODESTROY); the first error is the one to tell.
-            if error is None:
-                raise
+        with self.leases:
+            try:
+                self.off()
+            except VirtError:
+                # It ends with its host; the first error is the one to tell.
+                if error is None:
+                    raise
