@@ -125,7 +125,7 @@ def kvm(tree: Path) -> tuple[Check, ...]:
             id="systemd",
             statement="under a real systemd, buses and descriptors outlive vbusd's death and restart",
             where="docs/host.md",
-            quote="a real systemd has not run these packages",
+            quote="Not run: these units on a machine of their own",
             needs=(ROOT, SYSTEMD, has("apt-get")),
             command=("sh", "{tree}/ci/selftest/systemd.sh", US, "{out}"),
             changes="installs the package vbusd and purges it",
