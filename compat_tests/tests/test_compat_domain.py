@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ def hardware(
         initrd=Path("/x/initrd"),
         serial=Path("/x/serial.log"),
     )
+
+
+def test_a_console_for_somebody_is_logged_too() -> None:
+    plain = domain_xml(hardware()).find("devices/serial")
+    seat = domain_xml(replace(hardware(), console=Path("/run/x"))).find("devices/serial")
+    assert plain is not None and plain.get("type") == "file"
+    assert seat is not None and seat.find("source[@path='/run/x'][@mode='bind']") is not None
+    assert seat.find("log[@file='/x/serial.log']") is not None
 
 
 def test_never_only_one_possible_vcpu() -> None:

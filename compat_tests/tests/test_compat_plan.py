@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from vbuskit.base.errors import UsageError
 from vbuskit.base.places import ROOT
 from vbuskit.compat import scenario
-from vbuskit.compat.guests import GuestKind, guest_kinds
+from vbuskit.compat.guests import GuestKind, Level, guest_kinds
 from vbuskit.compat.plan import Axes, Coordinates, Planned, plan
 from vbuskit.compat.scenario import Scenario, choose, scenarios
 from vbuskit.drivers.kernels import KERNELS
@@ -112,7 +112,12 @@ def test_each_reason_is_said_in_words() -> None:
         made("kmp", ("boot",), families=("rpm",)),
         made("kmp2", ("kmp",)),
     ]
-    guests = [kind("deb"), kind("rpm", family="rpm"), kind("debug", on_request=True), kind("windows")]
+    guests = [
+        kind("deb"),
+        kind("rpm", family="rpm"),
+        kind("debug", level=Level.EXPERIMENTAL),
+        kind("windows"),
+    ]
     planned = plan(guests, chosen, Axes(), expected={}, unavailable={"windows": "its image is not here"})
     assert why(planned, "deb/kmp") == "the scenario is for guests of the family rpm"
     assert why(planned, "deb/kmp2") == "the scenario needs `kmp`, which is not for this guest"

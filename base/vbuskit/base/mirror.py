@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,9 +27,24 @@ def named(mirror: str) -> str:
 
 
 def bootstrap(
-    run: Runner, suite: str, tree: Path, variant: str, packages: Sequence[str], excluded: Sequence[str]
+    run: Runner,
+    suite: str,
+    tree: Path,
+    variant: str,
+    packages: Sequence[str],
+    excluded: Sequence[str],
+    *,
+    sources: Sequence[str] | None = None,
+    keep: Path | None = None,
+    arch: str = "",
 ) -> Finished:
-    """Fill `tree` with `suite`; paths that match `excluded` are never unpacked. why_not judges the end."""
+    """Fill `tree` with `suite`; paths that match `excluded` are never unpacked. why_not judges the end.
+
+    sources: lines of a sources.list in place of the mirror
+    keep:    a folder that gets every package that went in
+    arch:    another architecture than this machine's
+    """
+    moved = f'mv "$1"/var/cache/apt/archives/*.deb {shlex.quote(str(keep))}'
     return run.attempt(
         [
             "mmdebstrap",
@@ -38,10 +54,12 @@ def bootstrap(
             # A mirror's copy of a suite that moves every day is a week old for many.
             '--aptopt=Acquire::Check-Valid-Until "false"',
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in excluded),
+            *(["--skip=essential/unlink", f"--customize-hook={moved}"] if keep else []),
+            *([f"--architectures={arch}"] if arch else []),
             f"--include={','.join(packages)}",
             suite,
             tree,
-            *source().split(),
+            *(source().split() if sources is None else sources),
         ],
         env={"LC_ALL": "C", "INITRD": "No"},  # an initrd comes later, by our own configuration, if at all
     )

@@ -37,12 +37,12 @@ MS_REC, MS_PRIVATE = 0x4000, 0x4_0000
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 libc = ctypes.CDLL(None, use_errno=True)
-_inside = False
+MARK = "VBUSKIT_SANDBOX"  # in the environment of whoever is inside: its mount namespace
 
 
 def is_inside() -> bool:
-    """Whether this process is a worker: its mounts are its own."""
-    return _inside
+    """Whether this process is a worker, or was started by one and shares its mounts, which are its own."""
+    return os.environ.get(MARK) == str(Path("/proc/self/ns/mnt").readlink())
 
 
 def enter() -> None:
@@ -96,8 +96,7 @@ def become_reaper(alive: int) -> None:
         for number in FORWARDED:
             signal.signal(number, interrupt)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-        global _inside
-        _inside = True
+        os.environ[MARK] = str(Path("/proc/self/ns/mnt").readlink())
         return
     os._exit(wait_for(worker))
 

@@ -8,12 +8,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vbuskit.base.errors import Blocked, Refused
 
 DRAFT = ".building-"
+HELD: dict[Path, int] = {}
 
 
 @contextmanager
@@ -35,6 +36,52 @@ def draft_on(shelf: Path, key: str) -> Iterator[Path]:
         draft.rename(shelf / key)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def hold(folder: Path) -> None:
+    """Note its use, and keep it from `removed` until this process ends. Raises Refused when it is gone."""
+    with suppress(OSError):
+        if folder not in HELD or not is_same(HELD[folder], folder):
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            if folder in HELD:
+                os.close(HELD[folder])
+            HELD[folder] = handle
+        os.utime(folder)
+        if is_same(HELD[folder], folder):
+            return
+    raise Refused(f"{folder}: is gone", hint="run it again; it is made anew")
+
+
+def is_same(handle: int, path: Path) -> bool:
+    return os.path.samestat(os.fstat(handle), path.stat())
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a living process uses it; this one counts as well."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def removed(folder: Path) -> bool:
+    """Remove it, unless a living process holds it; a part of it is never seen under its name."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        away = folder.with_name(f"{DRAFT}{folder.name}-{os.getpid()}")
+        folder.rename(away)
+        shutil.rmtree(away, ignore_errors=True)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
+    return True
 
 
 def sweep(shelf: Path) -> None:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 from xml.etree import ElementTree as ET
 
 from vbuskit.ci.facts import RunFacts
 from vbuskit.ci.plain import bounded, tail
-from vbuskit.ci.verdict import by_guest
-from vbuskit.compat.cells import Cell, Comparison, Outcome
+from vbuskit.ci.verdict import axes, by_guest, cell_id
+from vbuskit.compat.cells import Cell, Comparison, Outcome, Retry
 
 
 def junit(facts: RunFacts, cells: Sequence[Cell]) -> bytes:
@@ -27,8 +27,9 @@ def suite(facts: RunFacts, guest: str, cells: Sequence[Cell]) -> ET.Element:
     started = facts.started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     element = ET.Element("testsuite", counted | {"name": bounded(guest), "timestamp": started})
     properties = ET.SubElement(element, "properties")
-    for name, value in facts_as_properties(facts, guest).items():
-        ET.SubElement(properties, "property", {"name": name, "value": bounded(value)})
+    told = facts_as_properties(facts, guest) | findings(facts, cells)
+    for name, value in told.items():
+        ET.SubElement(properties, "property", {"name": bounded(name), "value": bounded(value)})
     element.extend(case(cell) for cell in cells)
     return element
 
@@ -47,25 +48,57 @@ def facts_as_properties(facts: RunFacts, name: str) -> dict[str, str]:
     }
 
 
+def findings(facts: RunFacts, cells: Sequence[Cell]) -> dict[str, str]:
+    """What a test case has no place for: Jenkins refuses properties of its own there."""
+    found = {}
+    for cell in cells:
+        name = f"{cell.name}{axes(cell)}"
+        if cell.blame:
+            found[f"{name}: blame"] = cell.blame.value
+        if cell.retries:
+            found[f"{name}: retries"] = str(len(cell.retries))
+            found[f"{name}: flaky"] = str(cell.outcome is Outcome.GREEN).lower()
+        if cell_id(cell) in facts.quarantine:
+            found[f"{name}: quarantine"] = facts.quarantine[cell_id(cell)]
+    return found
+
+
 def case(cell: Cell) -> ET.Element:
     element = ET.Element(
         "testcase",
         {
             "classname": f"vbuskit.{bounded(cell.guest)}",
-            "name": bounded(f"{cell.name}: {cell.title}"),
+            "name": bounded(f"{cell.name}{axes(cell)}: {cell.title}"),
             "time": f"{cell.seconds:.3f}",
         },
     )
     looks = "\n".join(line(look) for look in cell.comparisons)
     if cell.outcome is Outcome.RED:
-        failure = ET.SubElement(element, "failure", {"message": bounded(cell.reason), "type": "CellRed"})
-        failure.text = f"{bounded(cell.reason)}\n{looks}"
+        failure = ET.SubElement(element, "failure", {"message": bounded(cell.reason), "type": blame(cell)})
+        failure.text = "\n".join(filter(None, [bounded(cell.reason), *notes(cell), looks]))
+        element.extend(earlier("rerunFailure", cell))
         ET.SubElement(element, "system-out").text = "\n".join(logs(cell))
         return element
+    element.extend(earlier("flakyFailure", cell))
     if cell.outcome is Outcome.SKIPPED:
         ET.SubElement(element, "skipped", {"message": bounded(cell.reason or "not tried")})
     ET.SubElement(element, "system-out").text = looks
     return element
+
+
+def earlier(kind: str, cell: Cell) -> Iterator[ET.Element]:
+    """Attempts before the last one, as Maven's surefire writes them."""
+    for each in cell.retries:
+        if each.outcome is Outcome.RED:
+            yield ET.Element(kind, {"message": bounded(each.reason), "type": blame(each)})
+
+
+def blame(tried: Cell | Retry) -> str:
+    return tried.blame or "CellRed"
+
+
+def notes(cell: Cell) -> list[str]:
+    return [*map(bounded, cell.evidence), f"again: {bounded(cell.again)}" if cell.again else ""]
 
 
 def line(look: Comparison) -> str:

@@ -29,20 +29,30 @@ class Verdict:
         }[self.outcome]
 
 
-def judge(cells: Sequence[Cell], informing: Collection[str] = ()) -> Verdict:
-    """`informing`: guests whose cells are counted apart and make nothing red."""
-    told = [cell for cell in cells if cell.guest in informing and cell.outcome is not Outcome.GREEN]
-    cells = [cell for cell in cells if cell.guest not in informing]
+def judge(
+    cells: Sequence[Cell], informing: Collection[str] = (), quarantined: Collection[str] = ()
+) -> Verdict:
+    """`informing` guests and `quarantined` cells, by their ids, are counted apart and make nothing red."""
+    asides = {
+        "of informing guests": [cell for cell in cells if cell.guest in informing],
+        "in quarantine": [
+            cell for cell in cells if cell.guest not in informing and cell_id(cell) in quarantined
+        ],
+    }
+    cells = [cell for cell in cells if cell.guest not in informing and cell_id(cell) not in quarantined]
     counts = Counter(cell.outcome for cell in cells)
     green, red, skipped = counts[Outcome.GREEN], counts[Outcome.RED], counts[Outcome.SKIPPED]
     rest = f", {skipped} skipped" if skipped else ""
-    rest += f"; {len(told)} of informing guests did not hold" if told else ""
+    for where, aside in asides.items():
+        told = sum(cell.outcome is not Outcome.GREEN for cell in aside)
+        rest += f"; {told} {where} did not hold" if told else ""
     if red:
         failed = f"{red} of {len(cells)} cells did not hold"
         cut = "; the run was interrupted" if any(word(cell) == INTERRUPTED for cell in cells) else ""
         return Verdict(Outcome.RED, f"{failed}{rest}{cut}.")
     if not green:
-        return Verdict(Outcome.SKIPPED, "Nothing was tried.")
+        counted = "that counts " if any(asides.values()) else ""
+        return Verdict(Outcome.SKIPPED, f"Nothing {counted}was tried{rest}.")
     count = f"{green} of {len(cells)}" if skipped else ("The only" if green == 1 else f"All {green}")
     return Verdict(Outcome.GREEN, f"{count} {'cell holds' if green == 1 else 'cells hold'}{rest}.")
 
@@ -52,6 +62,17 @@ def word(cell: Cell) -> str:
     if cell.outcome is Outcome.RED and cell.reason == INTERRUPTED:
         return INTERRUPTED
     return cell.outcome.value
+
+
+def cell_id(cell: Cell) -> str:
+    """`debian-12/kill`, and where it lies off the usual axes `debian-12/kill[drivers=0.1]`."""
+    return f"{cell.guest}/{cell.name}{axes(cell)}"
+
+
+def axes(cell: Cell) -> str:
+    """`[drivers=0.1]`, or nothing."""
+    told = ",".join(f"{key}={value}" for key, value in sorted(cell.axes.items()))
+    return f"[{told}]" if told else ""
 
 
 def by_guest(cells: Sequence[Cell]) -> dict[str, list[Cell]]:

@@ -104,6 +104,11 @@ class Bus:
         return Path(RUN) / f"{self.name}.sock"
 
     @property
+    def pid(self) -> int:
+        """Of the vbusd that runs now."""
+        return self._daemon.pid
+
+    @property
     def log(self) -> Path:
         """What every vbusd of this bus says, one after the other."""
         return make(self.logs) / "vbusd.log"

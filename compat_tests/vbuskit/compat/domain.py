@@ -71,6 +71,7 @@ class Hardware:
     nic:     a card that is not on the bus
     raw:     raw images that become /dev/vdb and so on, past the host's page cache
     firmware: another one than SeaBIOS
+    console: a UNIX socket that QEMU makes; who connects sits at the guest's serial console
     """
 
     name: str
@@ -91,6 +92,7 @@ class Hardware:
     nic: Nic | None = None
     raw: tuple[Path, ...] = ()
     firmware: Firmware | None = None
+    console: Path | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", self.name):
@@ -132,7 +134,7 @@ def domain_xml(hardware: Hardware) -> ET.Element:
     if hardware.nic is not None:
         interface(devices, hardware.nic)
     drive(devices)
-    console(devices, hardware.serial)
+    console(devices, hardware.serial, hardware.console)
     agent(devices)
     add(devices, "controller", type="usb", model="none")
     add(devices, "memballoon", model="none")
@@ -220,9 +222,14 @@ def medium(iso: Path | None) -> ET.Element:
     return element
 
 
-def console(devices: ET.Element, log: Path) -> None:
-    element = add(devices, "serial", type="file")
-    add(element, "source", path=str(log), append="on")
+def console(devices: ET.Element, log: Path, socket: Path | None) -> None:
+    """What the guest prints is appended to `log`, and is shown to whoever has connected to `socket`."""
+    element = add(devices, "serial", type="file" if socket is None else "unix")
+    if socket is None:
+        add(element, "source", path=str(log), append="on")
+    else:
+        add(element, "source", mode="bind", path=str(socket))
+        add(element, "log", file=str(log), append="on")
     add(element, "target", port="0")
 
 

@@ -63,6 +63,9 @@ class Guest:
                 hint=f"the guest's console is in {self.serial}",
             )
 
+    def is_running(self) -> bool:
+        return self._domain is not None and self._domain.is_running()
+
     @property
     def domain(self) -> Domain:
         if self._domain is None:

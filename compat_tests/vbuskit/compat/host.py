@@ -73,6 +73,13 @@ class Host(Protocol):
     ) -> None: ...
 
 
+def raise_stage() -> None:
+    """A tmpfs for all hosts of a sandbox; whoever starts several processes makes it before them."""
+    make(STAGE)
+    if not STAGE.is_mount():
+        sandbox.mount("tmpfs", str(STAGE), "tmpfs", sandbox.MS_NOSUID | sandbox.MS_NODEV, "mode=0700")
+
+
 class PrivateHost:
     """Network, mount, UTS and IPC namespaces with a libvirtd; its folders are its own, on a tmpfs.
 
@@ -115,9 +122,7 @@ class PrivateHost:
         self._undo.close()
 
     def _stage(self) -> None:
-        make(STAGE)
-        if not STAGE.is_mount():
-            sandbox.mount("tmpfs", str(STAGE), "tmpfs", sandbox.MS_NOSUID | sandbox.MS_NODEV, "mode=0700")
+        raise_stage()
         make(self.logs)
         make(self._root)
 

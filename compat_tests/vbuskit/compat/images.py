@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Guest images: built once from a recipe, kept in the cache under its hash, never written to again."""
+"""Guest images: built once from a recipe, kept in the cache under its hash, never written to again.
+
+The packages that went into one are kept too: when the image is lost, they make it again (kept.py).
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ from vbuskit.base.errors import Blocked, Refused, VbuskitError
 from vbuskit.base.mirror import bootstrap, named, source, why_not
 from vbuskit.base.places import Places, make
 from vbuskit.base.run import Finished, Runner
-from vbuskit.base.shelf import draft_on, has_room, locked, sweep, trusted
+from vbuskit.base.shelf import draft_on, has_room, hold, is_held, locked, sweep, trusted
+from vbuskit.compat.kept import Kept, Package
 from vbuskit.compat.recipe import DISK_MIB, EXCLUDED, FILES, GENERATORS, INIT, MASKED, Recipe
 
-MODULES = Path("/lib/modules")
 PARTS = ("disk.qcow2", "vmlinuz", "initrd", "packages.txt")
 QUICK = "initrd.quick"
 UDEV_IN_INITRD = ("hooks/udev", "scripts/init-top/udev", "scripts/init-bottom/udev")
@@ -44,9 +47,26 @@ def image_for(run: Runner, places: Places, recipe: Recipe) -> Image:
     with locked(shelf):
         sweep(shelf)
         try:
-            return load(shelf / recipe.key, recipe)
+            return held(shelf, recipe)
         except Refused:
-            build(run, recipe, shelf)
+            build(run, recipe, shelf, Kept.of(places))
+        return held(shelf, recipe)
+
+
+def image_anew(run: Runner, places: Places, recipe: Recipe) -> Image:
+    """The image, of what the mirror has now; what it was made of before is forgotten once it is there."""
+    shelf = make(places.cache / "images")
+    with locked(shelf):
+        sweep(shelf)
+        if (shelf / recipe.key).is_dir() and is_held(shelf / recipe.key):
+            raise Blocked(f"{shelf / recipe.key}: is in use", hint="wait until the run with it has ended")
+        build(run, recipe, shelf, Kept.of(places), anew=True)
+        return held(shelf, recipe)
+
+
+def held(shelf: Path, recipe: Recipe) -> Image:
+    """As `load`, and kept from `vbuskit guest gc` until this process ends."""
+    hold(shelf / recipe.key)
     return load(shelf / recipe.key, recipe)
 
 
@@ -67,12 +87,12 @@ def load(folder: Path, recipe: Recipe) -> Image:
     return Image(recipe, *parts)
 
 
-def build(run: Runner, recipe: Recipe, shelf: Path) -> None:
+def build(run: Runner, recipe: Recipe, shelf: Path, kept: Kept, *, anew: bool = False) -> None:
     """Everything happens in a draft folder; the rename at the end makes it an image."""
     has_room(shelf, "a guest image", ROOM)
     with draft_on(shelf, recipe.key) as draft:
         tree = draft / "tree"
-        install(run, recipe, tree)
+        install(run, recipe, tree, kept, () if anew else kept.locked(recipe.key))
         settle(recipe, tree)
         make_initrd(run, recipe, tree)
         list_packages(run, tree, draft)
@@ -82,14 +102,50 @@ def build(run: Runner, recipe: Recipe, shelf: Path) -> None:
         seal(draft)
 
 
-def install(run: Runner, recipe: Recipe, tree: Path) -> None:
-    done = bootstrap(run, recipe.suite, tree, "minbase", recipe.packages, EXCLUDED)
-    if done.code:
-        raise why_no_image(done, recipe, source())
+def install(run: Runner, recipe: Recipe, tree: Path, kept: Kept, lock: Sequence[Package]) -> None:
+    """Debian's packages: those that `lock` says, or what the mirror has now."""
+    if lock:
+        install_again(run, recipe, tree, kept, lock)
+    else:
+        install_new(run, recipe, tree, kept)
+    forget_mirror(tree)
     if recipe.kernel is not None:
         binds = {recipe.kernel.path.parent: "/mnt"}
         dpkg = ["dpkg", "--install", f"/mnt/{recipe.kernel.path.name}"]
         run(inside(tree, dpkg, binds=binds, env=["INITRD=No"], writable=True))
+
+
+def install_again(run: Runner, recipe: Recipe, tree: Path, kept: Kept, lock: Sequence[Package]) -> None:
+    """The same packages as last time, to the byte; all are named, for priorities are the archive's."""
+    mirror = tree.with_name("mirror")
+    line = kept.repository(lock, recipe.suite, mirror)
+    names = [package.name for package in lock]
+    done = bootstrap(
+        run, recipe.suite, tree, "minbase", names, EXCLUDED, sources=[line], arch=recipe.foreign
+    )
+    shutil.rmtree(mirror)
+    if done.code:
+        raise why_not(done, "guest image", "packages that were kept")
+
+
+def install_new(run: Runner, recipe: Recipe, tree: Path, kept: Kept) -> None:
+    debs = make(tree.with_name("debs"))
+    done = bootstrap(
+        run, recipe.suite, tree, "minbase", recipe.packages, EXCLUDED, keep=debs, arch=recipe.foreign
+    )
+    if done.code:
+        raise why_no_image(done, recipe, source())
+    kept.keep(run, recipe.key, debs.glob("*.deb"))
+    shutil.rmtree(debs)
+
+
+def forget_mirror(tree: Path) -> None:
+    """A guest has no network; and where its packages came from is no business of its own."""
+    for name in ("sources.list", "sources.list.d"):
+        place = tree / "etc/apt" / name
+        if place.is_dir():
+            shutil.rmtree(place)
+        place.unlink(missing_ok=True)
 
 
 def why_no_image(done: Finished, recipe: Recipe, mirror: str) -> VbuskitError:

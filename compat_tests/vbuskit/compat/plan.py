@@ -17,7 +17,7 @@ from typing import Self
 
 from vbuskit.base.errors import UsageError
 from vbuskit.compat import scenario
-from vbuskit.compat.guests import GuestKind
+from vbuskit.compat.guests import GuestKind, Level
 from vbuskit.compat.pairs import cover
 from vbuskit.compat.scenario import Scenario
 
@@ -200,7 +200,7 @@ class Asking:
         named = self.names & {each.name for each in self.kinds}
         if named and kind.name not in named:
             return "other guests were named"
-        if kind.on_request and not named:
+        if kind.level is Level.EXPERIMENTAL and not named:
             return "the guest is tried only when it is named"
         keys = (kind.name, *(f"{axis}={getattr(at, axis)}" for axis in USUAL), at.group)
         return next((self.unavailable[key] for key in keys if key in self.unavailable), "")

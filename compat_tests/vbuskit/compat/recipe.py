@@ -137,6 +137,7 @@ class Recipe:
     kernel: a package of it, or None: the suite has it as linux-image-`release`
     more:   packages beside those that every guest has
     init:   a program that it has as INIT, for the kernel to start in systemd's place
+    arch:   as Debian calls it
     """
 
     release: str
@@ -144,6 +145,7 @@ class Recipe:
     kernel: Artifact | None = None
     more: tuple[str, ...] = ()
     init: Artifact | None = None
+    arch: str = "amd64"
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -151,9 +153,15 @@ class Recipe:
         return (*PACKAGES, *self.more, *kernel)
 
     @property
+    def foreign(self) -> str:
+        """Its architecture, when that is not the usual one."""
+        return "" if self.arch == "amd64" else self.arch
+
+    @property
     def key(self) -> str:
         """32 hexadecimal digits over everything that decides what the image is."""
         whole = [VERSION, self.suite, self.packages, DISK_MIB, EXCLUDED, FILES, MASKED, GENERATORS]
         whole += [self.kernel.sha256] if self.kernel else []
         whole += [[INIT, self.init.sha256]] if self.init else []
+        whole += [self.arch] if self.foreign else []
         return digest_of(json.dumps(whole, sort_keys=True))[:32]

@@ -28,6 +28,7 @@ class Scenario(ABC):
     cold:  boots a guest, and so takes longer than the others, which share one that runs
     soak:  takes many minutes, and is run only when it is named
     long:  takes a good part of a minute, and is left out where every change is tried
+    provokes: a regular expression, for lines of logs that are what it is there to bring about
     packages: of Debian, that the guest's image must have for it
     families: guests that it is for (compat/guests.py)
     """
@@ -39,6 +40,7 @@ class Scenario(ABC):
     cold: ClassVar[bool] = False
     soak: ClassVar[bool] = False
     long: ClassVar[bool] = False
+    provokes: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
     families: ClassVar[tuple[str, ...]] = ("deb",)
 

@@ -19,7 +19,7 @@ from vbuskit.base.errors import Refused, VbuskitError
 from vbuskit.base.mirror import UNREAD, bootstrap, source, why_not
 from vbuskit.base.places import Places, make
 from vbuskit.base.run import Arg, Runner, not_for_want_of_room
-from vbuskit.base.shelf import draft_on, has_room, locked, sweep, trusted
+from vbuskit.base.shelf import draft_on, has_room, hold, locked, sweep, trusted
 from vbuskit.drivers.kernels import Kernel
 from vbuskit.drivers.roots import WORK
 
@@ -77,17 +77,29 @@ def key_of(kernel: Kernel, config: str) -> str:
 
 def debug_kernel_for(run: Runner, places: Places, kernel: Kernel) -> DebugKernel:
     """The kernel from the cache; built first, in a quarter of an hour, when it is not there."""
-    config = (places.tree / CONFIG).read_text()
-    shelf, key = make(places.cache / "kernels" / kernel.name.replace("/", "-")), key_of(kernel, config)
+    config, folder = (places.tree / CONFIG).read_text(), folder_of(places, kernel)
+    shelf = make(folder.parent)
     with locked(shelf):
         sweep(shelf)
         try:
-            return load(shelf / key)
+            return held(folder)
         except Refused:
             has_room(shelf, "a kernel", ROOM)
-            with draft_on(shelf, key) as draft:
+            with draft_on(shelf, folder.name) as draft:
                 build(run, kernel, config, draft)
-    return load(shelf / key)
+        return held(folder)
+
+
+def folder_of(places: Places, kernel: Kernel) -> Path:
+    """Where it lies in the cache, when it is there."""
+    key = key_of(kernel, (places.tree / CONFIG).read_text())
+    return places.cache / "kernels" / kernel.name.replace("/", "-") / key
+
+
+def held(folder: Path) -> DebugKernel:
+    """As `load`, and kept from `vbuskit guest gc` until this process ends."""
+    hold(folder)
+    return load(folder)
 
 
 def load(folder: Path) -> DebugKernel:

@@ -13,6 +13,7 @@ from vbuskit.base.mirror import source, why_not
 from vbuskit.base.places import Places
 from vbuskit.base.remembered import Results, remembered
 from vbuskit.base.run import Runner
+from vbuskit.base.shelf import hold
 from vbuskit.drivers.kernels import Kernel
 from vbuskit.drivers.roots import WORK, root_for
 
@@ -78,4 +79,7 @@ def debs(
         return found
 
     inputs = digest_of(str(VERSION), kernel.line.suite, release, source(), *wanted)
-    return remembered(places.cache / "kernel-debs", inputs, work)
+    found = remembered(places.cache / "kernel-debs", inputs, work)
+    for file in found.values():
+        hold(file.path.parent)
+    return found

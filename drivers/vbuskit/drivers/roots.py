@@ -19,7 +19,7 @@ from vbuskit.base.errors import Blocked, Refused, VbuskitError
 from vbuskit.base.mirror import UNREAD, bootstrap, source, why_not
 from vbuskit.base.places import Places, make
 from vbuskit.base.run import Finished, Runner
-from vbuskit.base.shelf import draft_on, has_room, locked, sweep, trusted
+from vbuskit.base.shelf import draft_on, has_room, hold, locked, sweep, trusted
 from vbuskit.drivers.kernels import FOREIGN, LINES, Kernel
 
 VERSION = 1  # raise it when build() makes something else from the same table
@@ -80,12 +80,23 @@ def root_for(run: Runner, places: Places, suite: str) -> Root:
     with locked(shelf):
         sweep(shelf)
         try:
-            return load(shelf / key, suite)
+            return held(shelf / key, suite)
         except Refused:
             has_room(shelf, "a build root", ROOM)
             with draft_on(shelf, key) as draft:
                 build(run, suite, make(places.cache / "debs" / suite), draft)
-    return load(shelf / key, suite)
+        return held(shelf / key, suite)
+
+
+def root_here(places: Places, suite: str) -> Root:
+    """The root when it is in the cache; Refused when it is not."""
+    return load(places.cache / "roots" / suite / key_of(suite), suite)
+
+
+def held(folder: Path, suite: str) -> Root:
+    """As `load`, and kept from `vbuskit guest gc` until this process ends."""
+    hold(folder)
+    return load(folder, suite)
 
 
 def load(folder: Path, suite: str) -> Root:

@@ -37,6 +37,7 @@ class Kdump(Scenario):
     needs = ("install",)
     cold = True
     long = True
+    provokes = "sysrq triggered crash|Call Trace"
 
     def run(self, bench: Bench, cell: Cell) -> None:
         if bench.guest.execute(f"test -e {LOADED}").code:
