@@ -55,7 +55,9 @@ def caught(out: Path) -> str:
 
 
 def arm64_guest(tree: Path) -> str:
-    return next((name for name, kind in guest_kinds(tree).items() if kind.kernel.flavour == "arm64"), "")
+    return next(
+        (name for name, kind in guest_kinds(tree).items() if kind.linux and kind.arch == "arm64"), ""
+    )
 
 
 def kvm(tree: Path) -> tuple[Check, ...]:
