@@ -24,6 +24,12 @@ def cell(guest: str, name: str, outcome: Outcome = Outcome.GREEN) -> Cell:
     return Cell(name, "a title", guest, outcome, 1.0)
 
 
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history of its own."""
+    monkeypatch.setenv("VBUSKIT_STATE", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def shard(tmp_path: Path) -> Shard:
     """Writes what one shard leaves."""

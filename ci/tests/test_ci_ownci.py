@@ -139,9 +139,11 @@ def test_github_gets_the_least_rights_and_keeps_no_credentials(capsys: pytest.Ca
     assert not [each for step in steps if "run" in step for each in re.findall(r"\$\{\{", step["run"])]
 
 
-@pytest.mark.parametrize("system", SCHEMAS)
-def test_the_key_that_signs_leaves_no_machine(capsys: pytest.CaptureFixture[str], system: str) -> None:
-    """It lies in VBUSKIT_STATE: neither an artifact nor the cache has that folder."""
+@pytest.mark.parametrize(("system", "history"), [("github", 2), ("gitlab", 1)])
+def test_the_key_that_signs_leaves_no_machine(
+    capsys: pytest.CaptureFixture[str], system: str, history: int
+) -> None:
+    """It lies in VBUSKIT_STATE: of that folder a cache has the history, and an artifact nothing."""
     document = YAML(typ="safe").load(written(capsys, system))
     paths = [
         path
@@ -152,7 +154,8 @@ def test_the_key_that_signs_leaves_no_machine(capsys: pytest.CaptureFixture[str]
         )
     ]
     assert len(paths) > 3
-    assert not [path for path in paths if path.startswith("state") or path in (".", "./", "**")]
+    assert [path for path in paths if path.startswith("state")] == ["state/history.sqlite"] * history
+    assert not [path for path in paths if path in (".", "./", "**")]
 
 
 def nodes(node: Any) -> Iterator[dict[str, Any]]:

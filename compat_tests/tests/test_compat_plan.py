@@ -230,6 +230,12 @@ def test_shards_are_disjoint_and_complete_and_the_same_each_time(
         kinds, chosen, axes, expected=dict(reversed(expected.items())), pairwise=pairwise, shard=(1, count)
     )
     assert again == parts[0]
+    swapped = plan(kinds[::-1], chosen, axes, expected=expected, shard=(1, count))
+    kept = plan(kinds, chosen, axes, expected=expected, shard=(1, count))
+    assert sorted(run(swapped)) == sorted(run(kept))
+    for part in parts:
+        for each, its in zip(whole, part, strict=True):
+            assert its.excluded == each.excluded or (not each.excluded and its.excluded.startswith("shard "))
     groups = [{each.group for each in part if not each.excluded} for part in parts]
     assert sum(map(len, groups)) == len(set().union(*groups))
     loads = [sum(each.seconds for each in part if not each.excluded) for part in parts]

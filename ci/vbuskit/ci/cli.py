@@ -34,6 +34,7 @@ COMMANDS = {
     "host": "start vbusd, add and remove buses and devices, see what is",
     "bench": "measure the host's programs, or the bus against virtio, with bounds",
     "ci": "write pipelines for GitHub or GitLab, and put the results of their shards together",
+    "selftest": "try here what could not be tried where vbuskit was made: one file to send back",
     "test": "run the project's own tests",
 }
 

@@ -55,6 +55,7 @@ def together(facts: Sequence[RunFacts]) -> RunFacts:
         guests=tuple(guests.values()),
         steps=tuple(step for each in facts for step in each.steps),
         artifacts=tuple(made for each in facts for made in each.artifacts),
+        quarantine={id: why for each in facts for id, why in each.quarantine.items()},
     )
 
 

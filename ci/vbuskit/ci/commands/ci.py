@@ -20,8 +20,8 @@ from vbuskit.ci.report import write_report
 from vbuskit.ci.verdict import judge
 from vbuskit.compat.cells import Cell
 from vbuskit.compat.guests import guest_kinds
-from vbuskit.compat.plan import Axes, Planned, plan
-from vbuskit.compat.scenario import choose
+from vbuskit.compat.plan import Planned
+from vbuskit.compat.plugin import planned_for
 
 TEMPLATES = {"github": "github.yml.j2", "gitlab": "gitlab.yml.j2"}
 MACHINES = {"github": ["ubuntu-latest"], "gitlab": []}  # GitLab's runners have no name in common
@@ -107,19 +107,14 @@ def written(options: argparse.Namespace, shards: int) -> list[str]:
 
 def planned(options: argparse.Namespace, shard: tuple[int, int] | None = None) -> list[Planned]:
     """As every job plans it: without a history, which each machine has another one of."""
-    tree = Places.from_environment().tree
-    kinds = guest_kinds(tree)
-    scenarios = options.only or PROFILES[options.profile]
-    if unknown := [name for name in options.guest or () if name not in kinds]:
-        raise UsageError(f"{unknown[0]}: no such guest", hint=f"there are: {', '.join(kinds)}")
-    return plan(
-        kinds.values(),
-        choose(scenarios, long=True),
-        Axes(),
-        names=[*(options.guest or ()), *(scenarios or ())],
-        expected={},
+    return planned_for(
+        Places.from_environment().tree,
+        guests=options.guest,
+        scenarios=options.only or PROFILES[options.profile],
+        long=True,
         shard=shard,
         pairwise=options.pairwise,
+        expected={},
     )
 
 
@@ -142,7 +137,7 @@ def collect(options: argparse.Namespace) -> Exit:
     cells += untried(planned(options), cells)
     facts = with_guests(facts, informing(places, cells))
     write_report(places, facts, cells)
-    verdict = judge(cells, facts.informing)
+    verdict = judge(cells, facts.informing, facts.quarantine)
     print(f"{places.out / 'report.html'}: {verdict.outcome}: {verdict.line}")
     return verdict.exit_code
 
