@@ -390,7 +390,7 @@ def test_a_thousand_cells_load_in_two_seconds_and_filter_at_once(tab: Tab, tmp_p
         write_report(places, *gallery.matrix(places.out, hour, 25, 40), environ={})
     page = places.out / "report.html"
     assert page.stat().st_size < 2_000_000
-    assert min(tab.visit(page) for _ in range(3)) < 2.0
+    assert processor_seconds(tab, page) < 2.0
     assert tab.run("count.value") == "1000 of 1000 cells"
     script = (
         "(() => { const start = performance.now(); filter.q.value = 'soak-3';"
@@ -399,6 +399,19 @@ def test_a_thousand_cells_load_in_two_seconds_and_filter_at_once(tab: Tab, tmp_p
     )
     assert min(tab.run(script) for _ in range(3)) < 500
     assert tab.run("count.value") == "25 of 1000 cells"
+
+
+def processor_seconds(tab: Tab, page: Path) -> float:
+    """What loading took of the page's thread, however busy the machine is with something else."""
+    tab.ask("Performance.enable", timeDomain="threadTicks")
+    before = metric(tab)
+    tab.visit(page)
+    return metric(tab) - before
+
+
+def metric(tab: Tab) -> float:
+    found = {each["name"]: each["value"] for each in tab.ask("Performance.getMetrics")["metrics"]}
+    return float(found["TaskDuration"])
 
 
 def test_a_narrow_page_does_not_scroll_sideways(browser: Browser, page: Path) -> None:
