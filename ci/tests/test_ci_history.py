@@ -100,8 +100,9 @@ def test_without_a_file_there_is_no_past(past: History) -> None:
     assert not past.path.parent.exists()
 
 
-def test_a_run_without_cells_is_not_remembered(past: History) -> None:
+def test_neither_a_run_without_cells_nor_a_cell_that_was_cut_short_is_remembered(past: History) -> None:
     assert past.add(run_at(1), []) == ""
+    assert past.add(run_at(2), [Cell("kill", "", "guest", Outcome.RED, 1, "interrupted")]) == ""
     assert past.runs() == []
 
 

@@ -20,7 +20,7 @@ from typing import TypeVar
 from vbuskit.base.errors import Blocked, Refused
 from vbuskit.base.places import Places, make
 from vbuskit.ci.facts import RunFacts
-from vbuskit.ci.verdict import cell_id
+from vbuskit.ci.verdict import INTERRUPTED, cell_id, word
 from vbuskit.compat.cells import Cell, Outcome
 
 T = TypeVar("T")
@@ -92,8 +92,9 @@ class History:
     def add(self, facts: RunFacts, cells: Sequence[Cell]) -> str:
         """Remember a run, instead of an earlier one that started in the same microsecond.
 
-        Returns what the user should know, mostly nothing.
+        Cells that were cut short say nothing. Returns what the user should know, mostly nothing.
         """
+        cells = [cell for cell in cells if word(cell) != INTERRUPTED]
         if not cells:
             return ""
         make(self.path.parent, 0o700)
