@@ -269,6 +269,23 @@ def test_every_text_stands_out_from_what_is_behind_it(tab: Tab, page: Path, them
     assert ("BUTTON" in kinds) == (medium == "screen")
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_edge_of_every_control_and_each_bar_is_seen(tab: Tab, page: Path, theme: str) -> None:
+    tab.prefer(theme)
+    tab.visit(page)
+    paper, card = (
+        tab.run(f"getComputedStyle({each}).backgroundColor") for each in ("document.body", "help")
+    )
+    controls = "[...document.querySelectorAll('input[type=search], select, button')]"
+    edges = set(tab.run(f"{controls}.map((each) => getComputedStyle(each).borderTopColor)"))
+    bars = tab.run(
+        "[...document.querySelectorAll('.bars path')].map((each) => getComputedStyle(each).stroke)"
+    )
+    assert len(edges) == 1 and len(set(bars)) == 3
+    assert [each for each in edges if contrast(each, paper) < 3 or contrast(each, card) < 3] == []
+    assert [each for each in set(bars) if contrast(each, card) < 3] == []
+
+
 def test_the_measure_of_contrast_is_wcags() -> None:
     assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
     assert contrast("rgb(119, 119, 119)", "rgb(255, 255, 255)") == pytest.approx(4.48, abs=0.01)

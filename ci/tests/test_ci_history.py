@@ -165,6 +165,13 @@ def test_the_history_of_a_newer_vbuskit_is_refused_in_words_and_kept(past: Histo
     assert past.path.read_bytes() == before
 
 
+def test_a_damaged_file_that_cannot_go_aside_is_said(past: History) -> None:
+    past.path.with_suffix(".lock").mkdir(parents=True)
+    past.path.write_bytes(b"damage" * 999)
+    with pytest.raises(Blocked, match=r"history\.sqlite: Is a directory"):
+        past.add(run_at(1), [kill(1)])
+
+
 @contextmanager
 def no_room() -> Iterator[None]:
     """Files of this process may not grow: SQLite sees what a full disk makes it see."""

@@ -45,6 +45,7 @@ CREATE TABLE cell (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX cell_of_run ON cell (run);
 """
+HINT = "the run itself is not touched by that; its results are in results.json"
 DAMAGE = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
 WORDS = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -101,7 +102,8 @@ class History:
         try:
             self.store(facts, cells)
         except Damaged:
-            return self.start_anew(facts, cells)
+            with in_words(self.path):
+                return self.start_anew(facts, cells)
         return ""
 
     def store(self, facts: RunFacts, cells: Sequence[Cell]) -> None:
@@ -188,8 +190,9 @@ class History:
 
     def rows(self, make: Callable[..., T], question: str, *values: str | int) -> list[T]:
         """The answer; none from a file that is not there, is damaged, or was not filled yet."""
-        if not self.path.exists():
-            return []
+        with in_words(self.path):
+            if not self.path.exists():
+                return []
         try:
             with self.opened("ro") as base:
                 if schema_of(self.path, base) == 0:
@@ -212,8 +215,17 @@ class History:
                 raise Damaged(f"{self.path}: is damaged") from error
             raise Blocked(
                 f"{self.path}: {WORDS.get(code, str(error))}",
-                hint="the run itself is not touched by that; its results are in results.json",
+                hint=HINT,
             ) from error
+
+
+@contextmanager
+def in_words(path: Path) -> Iterator[None]:
+    """What the system says, as an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise Blocked(f"{path}: {error.strerror}", hint=HINT) from error
 
 
 class Damaged(Blocked):
