@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from vbuskit.base.errors import Exit, UsageError
 from vbuskit.base.places import ROOT
-from vbuskit.compat import guests, tomlfile
+from vbuskit.compat import domain, guests, tomlfile
 from vbuskit.compat.guests import DEFAULT, FILE, Level, choose_guests, guest_kinds
 
 TABLE = '[guest]\nkernel = "sid/amd64"\n'
@@ -210,6 +211,23 @@ def test_a_guest_that_cannot_be_run_here_says_why_in_one_line(tmp_path: Path) ->
     assert there["a"].excluded == there["b"].excluded == "Windows: its drivers come with issue 9"
     with pytest.raises(UsageError, match="a: Windows: its drivers"):
         _ = there["a"].kernel
+
+
+def test_a_guest_of_another_architecture_says_which_package_has_its_qemu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, '[arm]\nkernel = "sid/arm64"\n[pc]\nkernel = "sid/amd64"\n')
+    for emulator, said in (
+        (
+            tmp_path / "qemu-system-aarch64",
+            "qemu-system-aarch64 is not installed: apt-get install qemu-system-arm",
+        ),
+        (Path("/bin/sh"), ""),
+    ):
+        machine = replace(domain.MACHINES["arm64"], emulator=emulator)
+        monkeypatch.setitem(domain.MACHINES, "arm64", machine)
+        arm, pc = guest_kinds(tmp_path).values()
+        assert (arm.arch, arm.excluded, pc.arch, pc.excluded) == ("arm64", said, "amd64", "")
 
 
 def test_an_image_for_a_guest_that_takes_none_is_a_usage_error(tmp_path: Path) -> None:

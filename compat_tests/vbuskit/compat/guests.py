@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import UsageError
 from vbuskit.compat import tomlfile
+from vbuskit.compat.domain import MACHINES
 from vbuskit.compat.tomlfile import TomlFile
 from vbuskit.drivers.kernels import DEBUG, FOREIGN, KERNELS, Kernel, kernel_named
 
@@ -50,11 +51,8 @@ SYSTEMS = {
     "windows": "its drivers come with issue 9",
     "wine": "comes with issue 9",
 }
-# QEMU for a guest's architecture, and the package that has it.
-EMULATORS = {
-    "amd64": (Path("/usr/bin/qemu-system-x86_64"), "qemu-system-x86"),
-    "arm64": (Path("/usr/bin/qemu-system-aarch64"), "qemu-system-arm"),
-}
+# Packages with QEMU for a guest of another architecture than this machine's.
+EMULATORS = {"arm64": "qemu-system-arm"}
 
 Words = Mapping[str, tuple[type, Collection[object], str]]  # types, values, and how that is said
 # Words that any table may have besides.
@@ -178,10 +176,11 @@ def debian(file: TomlFile, name: str, table: dict[str, Any]) -> GuestKind:
         )
     words = checked(file, name, table, {**OPTIONAL, **DEBIAN})
     its = GuestKind(name, kernels["kernel"], kernels.get("update"), **words)
-    emulator, package = EMULATORS[its.arch]
-    if its.arch != "amd64" and not emulator.exists():
-        words["excluded"] = f"{emulator.name} is not installed: apt-get install {package}"
-    return GuestKind(name, kernels["kernel"], kernels.get("update"), **words)
+    emulator = MACHINES[its.arch].emulator
+    if its.arch in EMULATORS and not emulator.exists():
+        lacking = f"{emulator.name} is not installed: apt-get install {EMULATORS[its.arch]}"
+        return replace(its, excluded=lacking)
+    return its
 
 
 def other(file: TomlFile, name: str, table: dict[str, Any], given: Path | None) -> GuestKind:

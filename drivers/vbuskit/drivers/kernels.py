@@ -70,7 +70,15 @@ LINES = (
     Line("bookworm-before", "bookworm", r"6\.1\.0-\d+", before=True, flavours=("cloud-amd64",)),
     Line("bookworm-6.12", "bookworm", r"6\.12\.\d+\+deb12"),
     Line("trixie", "trixie", r"6\.12\.\d+\+deb13"),
+    Line(
+        "trixie-backports",
+        "trixie-backports",
+        r"7\.\d+\.\d+\+deb13",
+        informing=True,
+        flavours=("cloud-amd64",),
+    ),
     Line("sid", "sid", r"7\.\d+\.\d+\+deb14", flavours=(*FLAVOURS, "arm64")),
+    Line("forky", "forky", r"7\.\d+\.\d+\+deb14", informing=True, flavours=("amd64", "cloud-amd64")),
 )
 KERNELS = tuple(Kernel(line, flavour) for line in LINES for flavour in line.flavours)
 
