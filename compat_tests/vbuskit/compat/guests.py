@@ -82,7 +82,7 @@ class GuestKind:
     level:    whether a red cell of it counts
     system:   of SYSTEMS, or empty: Debian
     image:    the disk that its user has supplied
-    excluded: why it cannot be run here, in one line; empty when it can
+    absent:   why it cannot boot here, in one line; empty when it can
     """
 
     name: str
@@ -95,13 +95,13 @@ class GuestKind:
     level: Level = Level.GATING
     system: str = ""
     image: Path | None = None
-    excluded: str = ""
+    absent: str = ""
 
     @property
     def kernel(self) -> Kernel:
         """Raises UsageError for a guest that is no Debian."""
         if self.linux is None:
-            raise UsageError(f"{self.name}: {self.excluded}")
+            raise UsageError(f"{self.name}: {self.absent}")
         return self.linux
 
     @property
@@ -113,6 +113,15 @@ class GuestKind:
         """As Debian calls it."""
         foreign = self.linux is not None and self.linux.flavour in FOREIGN
         return self.kernel.flavour if foreign else "amd64"
+
+    @property
+    def excluded(self) -> str:
+        """Why no cell can be tried on it, in one line; empty when that can be."""
+        if self.absent or self.arch == "amd64":
+            return self.absent
+        return (
+            f"there are no packages of ours for {self.arch} yet; `vbuskit guest shell {self.name}` boots it"
+        )
 
     def packages(self, release: str) -> tuple[str, ...]:
         """Debian's, beside those that every guest has; `release` of its kernel."""
@@ -179,7 +188,7 @@ def debian(file: TomlFile, name: str, table: dict[str, Any]) -> GuestKind:
     emulator = MACHINES[its.arch].emulator
     if its.arch in EMULATORS and not emulator.exists():
         lacking = f"{emulator.name} is not installed: apt-get install {EMULATORS[its.arch]}"
-        return replace(its, excluded=lacking)
+        return replace(its, absent=lacking)
     return its
 
 
@@ -197,11 +206,11 @@ def other(file: TomlFile, name: str, table: dict[str, Any], given: Path | None) 
         raise file.wrong(f"[{name}] image: {shown(image)}; expected {wanted}", name, "image")
     wanted = str(given) if given else image
     path = found(wanted)
-    excluded = f"{system.title()}: {SYSTEMS[system]}"
+    absent = f"{system.title()}: {SYSTEMS[system]}"
     if system == "windows" and path is None:
         lacking = f"{wanted}: there is no such image" if wanted else "no image"
-        excluded = f'{lacking}: image = "PATH" in {FILE}, or --image {name}=PATH; {SYSTEMS[system]}'
-    return GuestKind(name, system=system, image=path, excluded=excluded, **words)
+        absent = f'{lacking}: image = "PATH" in {FILE}, or --image {name}=PATH; {SYSTEMS[system]}'
+    return GuestKind(name, system=system, image=path, absent=absent, **words)
 
 
 def checked(

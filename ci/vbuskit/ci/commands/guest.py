@@ -77,8 +77,8 @@ def main(options: argparse.Namespace) -> int:
         places.tree, [*options.guest] if options.verb == "build" else [options.guest], images
     )
     for kind in kinds:
-        if kind.excluded:
-            raise Blocked(f"{kind.name}: {kind.excluded}")
+        if kind.absent:
+            raise Blocked(f"{kind.name}: {kind.absent}")
     if options.verb == "build":
         return built(places, kinds, options)
     return shell(places, kinds[0], options.command)

@@ -21,7 +21,7 @@ from vbuskit.ci.road import Diary, Road, alone, fresh_folders, programs_of, say,
 from vbuskit.ci.verdict import judge
 from vbuskit.compat.bench import Delivery
 from vbuskit.compat.cells import Cell, Outcome
-from vbuskit.compat.guests import GuestKind, choose_guests
+from vbuskit.compat.guests import GuestKind, choose_guests, images_of
 from vbuskit.compat.host import Host, PrivateHost
 from vbuskit.compat.scenario import Scenario, choose
 from vbuskit.drivers.kernel import DEFECTS, UNSEEN
@@ -44,6 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("verb", choices=("list", "run"), help="what there is, or try it")
     parser.add_argument("--profile", choices=[*PROFILES], default="smoke", help="which scenarios")
     parser.add_argument("--guest", metavar="NAME", nargs="+", help="these guests; all without")
+    parser.add_argument("--image", action="append", metavar="NAME=PATH", help="the disk of a Windows guest")
     parser.add_argument("--only", metavar="SCENARIO", nargs="+", help="these instead of the profile's")
     parser.add_argument(
         "--defect",
@@ -58,7 +59,7 @@ def main(options: argparse.Namespace) -> Exit:
     places = Places.from_environment(options.out)
     names = options.only or PROFILES[options.profile]
     chosen = choose(names, long=True)
-    kinds = fitting(choose_guests(places.tree, options.guest), chosen, names)
+    kinds = fitting(choose_guests(places.tree, options.guest, images_of(options.image)), chosen, names)
     if options.verb == "list":
         return listed(kinds, chosen)
     sandbox.enter()
