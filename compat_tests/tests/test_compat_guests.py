@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vbuskit.base.errors import Exit, UsageError
@@ -123,6 +123,7 @@ def judged(text: str | bytes) -> None:
         assert int(place[2]) <= len(lines[int(place[1]) - 1]) + 1
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(WHOLE)), st.integers(0, 60), st.binary(max_size=8))
 def test_no_damage_to_the_file_gives_a_traceback(start: int, length: int, instead: bytes) -> None:
     raw = WHOLE.encode()
@@ -144,11 +145,13 @@ VALUES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(WORDS, VALUES), max_size=6, unique_by=lambda pair: pair[0]))
 def test_no_table_gives_a_traceback(pairs: list[tuple[str, str]]) -> None:
     judged("[guest]\n" + "".join(f"{word} = {value}\n" for word, value in pairs))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_text_gives_a_traceback(text: str) -> None:
     judged(text)
