@@ -157,10 +157,14 @@ def test_no_text_gives_a_traceback(text: str) -> None:
     judged(text)
 
 
-def test_an_error_is_found_behind_strings_that_look_like_tables(tmp_path: Path) -> None:
-    text = '[a]  # [b]\nkernel = "sid/amd64"  # memory = 1\n[b]\nkernel = """\nsid/amd64\n[a]\nx = 1"""\n'
-    with pytest.raises(UsageError, match=r":4:10: \[b\] kernel"):
-        guest_kinds(written(tmp_path, text))
+def test_an_error_is_found_behind_strings_that_look_like_tables() -> None:
+    text = b'[a]  # [b]\nx = """\n[b]\ny = 1"""\nz = "[b]"\n[b]\n"y" = 2\nc.d = 3\n'
+    file = tomlfile.read_text(text, "f")
+    assert str(file.wrong("no", "b", "y")) == "f:7:7: no"
+    assert str(file.wrong("no", "b", "c", "d")) == "f:8:7: no"
+    assert str(file.wrong("no", "b", "c")) == "f:8:1: no"
+    assert str(file.wrong("no", "b", "y", "deeper")) == "f:7:7: no"
+    assert str(file.unknown("no", ["yy"], "b", "y")) == "f:7:1: no; expected yy; did you mean yy?"
 
 
 def test_a_guest_of_rpms_has_rpm_in_its_image_and_is_updated_to_the_newest_kernel() -> None:
