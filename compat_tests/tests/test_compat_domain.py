@@ -68,6 +68,15 @@ def test_a_console_for_somebody_is_logged_too() -> None:
     assert seat.find("log[@file='/x/serial.log']") is not None
 
 
+def test_a_guest_of_arm_is_a_virt_machine_with_its_own_console_and_without_what_is_a_pcs() -> None:
+    root = domain_xml(replace(hardware(), arch="arm64"))
+    kind = root.find("os/type")
+    assert kind is not None and (kind.get("arch"), kind.get("machine")) == ("aarch64", "virt-7.2")
+    assert root.findtext("devices/emulator") == "/usr/bin/qemu-system-aarch64"
+    assert "console=ttyAMA0" in (root.findtext("os/cmdline") or "").split()
+    assert root.find("features/acpi") is None and root.findtext("cpu/model") == "cortex-a57"
+
+
 def test_never_only_one_possible_vcpu() -> None:
     vcpu = domain_xml(hardware()).find("vcpu")
     assert vcpu is not None

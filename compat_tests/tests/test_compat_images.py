@@ -54,6 +54,11 @@ def test_a_kernel_that_is_not_the_suites_own_is_another_image(tmp_path: Path) ->
     assert not any(name.startswith("linux-image") for name in recipes[1].packages)
 
 
+def test_another_architecture_is_another_image() -> None:
+    assert Recipe(RECIPE.release, arch="arm64").key != RECIPE.key
+    assert (RECIPE.foreign, Recipe(RECIPE.release, arch="arm64").foreign) == ("", "arm64")
+
+
 def test_another_init_is_another_image_and_what_the_kernel_starts_there(tmp_path: Path) -> None:
     programs = write(tmp_path / "a", "#!/bin/sh\n"), write(tmp_path / "b", "#!/bin/sh\nexit\n")
     recipes = [RECIPE, *(Recipe(RECIPE.release, init=program) for program in programs)]
@@ -116,6 +121,7 @@ def test_a_failed_build_leaves_nothing(places: Places) -> None:
     ("said", "what"),
     [
         ("E: Unable to locate package linux-image-6.1.0-1-cloud-amd64", "has no linux-image-6.1.0-1"),
+        ("E: arm64 can neither be executed natively nor via qemu", "starts no programs of"),
         ("Temporary failure resolving 'x'", "cannot be reached"),
         ("E: apt-get update --error-on=any failed", "cannot be reached"),
         ("tar: write error: No space left on device", "disk is full"),

@@ -49,7 +49,7 @@ def judge(
         cut = "; the run was interrupted" if any(word(cell) == INTERRUPTED for cell in cells) else ""
         return Verdict(Outcome.RED, f"{failed}{rest}{cut}.")
     if not green:
-        counted = "that counts " if any(asides.values()) else ""
+        counted = "that counts " if told[INFORMING] or told[QUARANTINED] else ""
         return Verdict(Outcome.SKIPPED, f"Nothing {counted}was tried{rest}.")
     count = f"{green} of {len(cells)}" if skipped else ("The only" if green == 1 else f"All {green}")
     return Verdict(Outcome.GREEN, f"{count} {'cell holds' if green == 1 else 'cells hold'}{rest}.")

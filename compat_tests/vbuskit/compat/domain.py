@@ -33,6 +33,42 @@ CMDLINE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What guests of one architecture are plugged into; `arch` as libvirt calls it.
+
+    console: the serial port's name in the guest
+    """
+
+    arch: str
+    name: str
+    emulator: Path
+    cpu: str
+    console: str
+    features: tuple[str, ...]
+
+
+# By Debian's name of the architecture. ACPI without firmware is a PC's.
+MACHINES = {
+    "amd64": Machine(
+        arch="x86_64",
+        name=MACHINE,
+        emulator=EMULATOR,
+        cpu="qemu64",
+        console="ttyS0",
+        features=("acpi", "apic"),
+    ),
+    "arm64": Machine(
+        arch="aarch64",
+        name="virt-7.2",
+        emulator=Path("/usr/bin/qemu-system-aarch64"),
+        cpu="cortex-a57",
+        console="ttyAMA0",
+        features=(),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Nic:
     """A virtio-net on a tap of the host, which libvirt makes and gives `host_address`; offloads are on.
 
@@ -79,6 +115,7 @@ class Hardware:
     raw:     raw images that become /dev/vdb and so on, past the host's page cache
     firmware: another one than SeaBIOS
     console: a UNIX socket that QEMU makes; who connects sits at the guest's serial console
+    arch:    of MACHINES
     """
 
     name: str
@@ -101,6 +138,11 @@ class Hardware:
     raw: tuple[Path, ...] = ()
     firmware: Firmware | None = None
     console: Path | None = None
+    arch: str = "amd64"
+
+    @property
+    def machine(self) -> Machine:
+        return MACHINES[self.arch]
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", self.name):
@@ -129,16 +171,16 @@ def domain_xml(hardware: Hardware) -> ET.Element:
     add(root, "vcpu", "2", placement="static", current=str(hardware.cpus))
     boot(root, hardware)
     features = add(root, "features")
-    add(features, "acpi")
-    add(features, "apic")
+    for feature in hardware.machine.features:
+        add(features, feature)
     if hardware.firmware is not None:
         add(features, "smm", state="on")  # only code in there may write what Secure Boot believes
     cpu = add(root, "cpu", mode="custom", match="exact", check="none")
-    add(cpu, "model", "qemu64", fallback="forbid")
+    add(cpu, "model", hardware.machine.cpu, fallback="forbid")
     add(root, "clock", offset="utc")
     add(root, "on_crash", "destroy")
     devices = add(root, "devices")
-    add(devices, "emulator", str(EMULATOR))
+    add(devices, "emulator", str(hardware.machine.emulator))
     if hardware.disk is not None:
         disk(devices, hardware.disk)
     for number, image in enumerate(hardware.raw, 1):
@@ -183,7 +225,7 @@ def moved(saved: ET.Element, hardware: Hardware) -> ET.Element:
 
 def boot(root: ET.Element, hardware: Hardware) -> None:
     system = add(root, "os")
-    add(system, "type", "hvm", arch="x86_64", machine=MACHINE)
+    add(system, "type", "hvm", arch=hardware.machine.arch, machine=hardware.machine.name)
     if hardware.firmware is not None:
         code = str(hardware.firmware.code)
         add(system, "loader", code, readonly="yes", secure="yes", type="pflash")
@@ -200,7 +242,8 @@ def command_line(hardware: Hardware) -> str:
     init = f" init={hardware.init}" if hardware.init else ""
     resume = f" resume={hardware.resume}" if hardware.resume else ""
     crash = f" crashkernel={hardware.crash}M" if hardware.crash else ""
-    return f"root={hardware.root} {CMDLINE}{waiting}{init}{resume}{crash}"
+    always = CMDLINE.replace("ttyS0", hardware.machine.console)
+    return f"root={hardware.root} {always}{waiting}{init}{resume}{crash}"
 
 
 def disk(devices: ET.Element, path: Path) -> None:

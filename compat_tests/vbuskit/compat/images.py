@@ -149,11 +149,16 @@ def forget_mirror(tree: Path) -> None:
 
 
 def why_no_image(done: Finished, recipe: Recipe, mirror: str) -> VbuskitError:
-    """As why_not; and a mirror that no longer has the kernel of the headers that are installed here."""
+    """As why_not; and a mirror without the kernel of the headers here, or a foreign architecture."""
     if "Unable to locate package" in done.out + done.err:
         return Blocked(
             f"guest image: the mirror ({named(mirror)}) has no linux-image-{recipe.release}",
             hint="bring the headers up to date: apt-get update && apt-get install linux-headers-cloud-amd64",
+        )
+    if "can neither be executed natively" in done.out + done.err:
+        return Blocked(
+            f"guest image: this machine starts no programs of {recipe.arch}",
+            hint="apt-get install qemu-user-static binfmt-support arch-test",
         )
     return why_not(done, "guest image", mirror)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vbuskit.base.artifact import Artifact, write
 from vbuskit.base.errors import Refused
+from vbuskit.base.mirror import plain
 from vbuskit.base.places import Places, make
 from vbuskit.base.run import Runner
 from vbuskit.base.shelf import trusted
@@ -92,5 +93,5 @@ class Kept:
             os.link(self.path(package), folder / package.file)
         index = write(folder / "Packages", "\n".join(package.stanza for package in packages))
         listing = f"SHA256:\n {index.sha256} {index.size} Packages\n"
-        write(folder / "Release", f"Suite: {suite}\nCodename: {suite}\n{listing}")
+        write(folder / "Release", f"Suite: {plain(suite)}\nCodename: {plain(suite)}\n{listing}")
         return f"deb [trusted=yes] copy:{folder} ./"

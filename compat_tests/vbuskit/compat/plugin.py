@@ -28,7 +28,7 @@ from vbuskit.compat.bus import Bus, Card
 from vbuskit.compat.cells import Cell, Outcome, document_of
 from vbuskit.compat.evidence import Before, examine
 from vbuskit.compat.guest import Guest
-from vbuskit.compat.guests import choose_guests, guest_kinds
+from vbuskit.compat.guests import choose_guests, guest_kinds, images_of
 from vbuskit.compat.host import Host, PrivateHost
 from vbuskit.compat.plan import Axes, Coordinates, Planned, plan
 from vbuskit.compat.scenario import Scenario, choose
@@ -105,6 +105,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--scenario", action="append", metavar="NAME", help="this one, and what it needs; and others"
     )
+    group.addoption("--image", action="append", metavar="NAME=PATH", help="the disk of a Windows guest")
     group.addoption("--long", action="store_true", help="without --scenario: the long ones, too")
     group.addoption("--shard", type=shard, metavar="I/N", help="the I-th of N parts")
     group.addoption("--retries", type=int, default=0, metavar="N", help="of cells that the machine spoilt")
@@ -146,6 +147,7 @@ def asked_of(config: pytest.Config) -> list[Planned]:
         shard=option.shard,
         pairwise=option.pairwise,
         expected=config.hook.pytest_vbuskit_expected(config=config) or {},
+        images=images_of(option.image),
     )
 
 
@@ -158,10 +160,11 @@ def planned_for(
     shard: tuple[int, int] | None = None,
     pairwise: bool = False,
     expected: Mapping[str, float] = NOTHING,
+    images: Mapping[str, Path] | None = None,
 ) -> list[Planned]:
     """What the options mean, for whoever only looks as for whoever tries it. Raises UsageError."""
     choose_guests(tree, guests)
-    kinds = guest_kinds(tree).values()
+    kinds = guest_kinds(tree, images).values()
     return plan(
         kinds,
         choose(scenarios, long=long),

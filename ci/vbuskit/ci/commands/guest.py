@@ -77,8 +77,8 @@ def main(options: argparse.Namespace) -> int:
         places.tree, [*options.guest] if options.verb == "build" else [options.guest], images
     )
     for kind in kinds:
-        if kind.excluded:
-            raise Blocked(f"{kind.name}: {kind.excluded}")
+        if kind.absent:
+            raise Blocked(f"{kind.name}: {kind.absent}")
     if options.verb == "build":
         return built(places, kinds, options)
     return shell(places, kinds[0], options.command)
@@ -154,6 +154,7 @@ def guest_of(run: Runner, kind: GuestKind, image: Image, host: PrivateHost, fold
         init=INIT if image.recipe.init else "",
         kvm=has_kvm(),
         console=Path(SOCKET),
+        arch=kind.arch,
     )
     return Guest(host.connection, hardware)
 
@@ -166,10 +167,11 @@ def told(guest: Guest, command: str) -> int:
 
 
 def seat(guest: Guest, kind: GuestKind, host: PrivateHost) -> None:
-    """The console is another terminal for the guest, which has a shell of root's on it."""
-    guest.execute(terminal.fitted(sys.stdin.fileno(), "/dev/ttyS0"))
-    if kind.init != "systemd":
-        guest.agent.start("setsid agetty --autologin root --keep-baud 115200 ttyS0 vt100")
+    """The console is another terminal for the guest; systemd has a shell of root's on a PC's."""
+    port = guest.hardware.machine.console
+    guest.execute(terminal.fitted(sys.stdin.fileno(), f"/dev/{port}"))
+    if kind.init != "systemd" or port != "ttyS0":
+        guest.agent.start(f"setsid agetty --autologin root --keep-baud 115200 {port} vt100")
     terminal.attach(host.seen(SOCKET), sys.stdin.fileno(), sys.stdout.fileno())
 
 
