@@ -125,7 +125,7 @@ MOST = 1 << 20
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("unruly")
-    words = [sys.executable, "-c", BODY, out, str(MOST), str(SECONDS), *WORDS]
+    words: list[str | Path] = [sys.executable, "-c", BODY, out, str(MOST), str(SECONDS), *WORDS]
     told, left = Runner()(words, seconds=900).splitlines()[-2:]
     return {**json.loads(told), "left": json.loads(left)}
 

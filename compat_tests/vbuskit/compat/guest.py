@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +16,7 @@ from typing import Self
 from vbuskit.base.agent import Agent
 from vbuskit.base.errors import Blocked, TimedOut, VbuskitError
 from vbuskit.base.run import CommandFailed, Finished
-from vbuskit.base.virt import Connection, Domain, VirtError
+from vbuskit.base.virt import UNKNOWN, Connection, Domain, VirtError
 from vbuskit.base.wait import until
 from vbuskit.compat.console import Console
 from vbuskit.compat.domain import Hardware, domain_xml, medium
@@ -222,6 +224,9 @@ class Guest:
         try:
             self._domain.destroy()
         except VirtError:
-            # It ends with the connection (VIR_DOMAIN_START_AUTODESTROY); the first error is the one to tell.
-            if error is None:
+            # A libvirtd that is dead itself does not end it with the connection (START_AUTODESTROY).
+            qemu = qemu_of(self._domain.uuid)
+            if qemu:
+                os.kill(qemu, signal.SIGKILL)
+            elif error is None and self.state() != UNKNOWN:
                 raise
