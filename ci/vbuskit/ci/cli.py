@@ -22,7 +22,7 @@ from vbuskit.base.run import PASSPHRASE
 COMMANDS = {
     "run": "try the drivers on a real guest, and say what held",
     "matrix": "try the drivers on the guests of several suites and kernels",
-    "report": "write the report again from out/results.json",
+    "report": "write the report again from out/results.json, or a support bundle of one guest",
     "sign": "build the kernel modules and sign them, or sign modules that are there",
     "mok": "write what `mokutil --import` takes, and say how a key is enrolled",
     "package": "build, sign and pack them as a Debian package or as RPM",
