@@ -25,7 +25,7 @@ from vbuskit.ci.redact import NAMES, SECRETS, Redaction
         ("from 192.168.1.7: ping", "from ipv4-1: ping"),
         ("fe80::5054:ff:feab:cdef/64 ::1 2001:db8:0:1:2:3:4:5", "ipv6-1/64 ::1 ipv6-2"),
         ("root=UUID=76627573-6b69-4000-8000-000000000001", "root=UUID=uuid-1"),
-        ("/home/anna/out and /home/bert", "/home/user-1/out and /home/user-2"),
+        ("/home/anna and /home/bert", "/home/user-1 and /home/user-2"),
         ("usb 1-1: SerialNumber: 4C530001230718", "usb 1-1: SerialNumber: serial-1"),
         ("machine-id=76627573000040008000000000000001", "machine-id=serial-1"),
         ("on atlas, atlas.example and atlas-2", "on host-1, host-2 and atlas-2"),

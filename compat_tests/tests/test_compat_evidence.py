@@ -18,7 +18,7 @@ from vbuskit.base.run import Finished
 from vbuskit.compat import speed
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Blame, Cell, CellRed, CellSkipped, Outcome, judged
-from vbuskit.compat.evidence import MOST, again, bounded, examined, without_secrets
+from vbuskit.compat.evidence import MOST, again, bounded, examined, installs, without_secrets
 
 PlacesIn = Callable[[Path], Places]
 
@@ -157,8 +157,18 @@ def test_a_defect_of_vbuskit_itself_is_examined_and_passed_on(rig: Rig) -> None:
 
 def test_where_a_cell_lies_is_part_of_the_line_that_repeats_it() -> None:
     cell = Cell("kill", "x", "debian-12", axes={"machine": "q35 9", "drivers": "0.1"})
-    line = "./vbuskit matrix run --guest debian-12 --only kill --drivers 0.1 --machine 'q35 9'"
+    line = "./vbuskit matrix run --guest debian-12 --only kill --drivers=0.1 '--machine=q35 9'"
     assert again(cell) == line
+
+
+def test_what_is_no_scenario_is_repeated_by_its_guest() -> None:
+    assert again(Cell("prepare", "x", "debian-12")) == "./vbuskit matrix run --guest debian-12"
+
+
+def test_our_packages_are_in_a_guest_from_the_cell_on_that_installs_them() -> None:
+    assert not installs("boot")
+    assert not installs("prepare")
+    assert [name for name in ("install", "negotiate", "kill", "uninstall") if not installs(name)] == []
 
 
 def test_a_file_is_never_longer_than_it_may_be() -> None:

@@ -25,10 +25,12 @@ from vbuskit.compat.blame import Evidence
 from vbuskit.compat.cells import Blame, Cell, CellSkipped
 from vbuskit.compat.guest import SICK
 from vbuskit.compat.host import STAGE
+from vbuskit.compat.scenario import scenarios
 from vbuskit.drivers import window
 
 MOST = 256 << 10  # bytes of one file; the first and the last half of one that is longer
 SERIAL = 64 << 10  # bytes of the console that are judged
+INSTALL = "install"  # the scenario that brings our packages into a guest
 SYSTEM_LOGS = Path("/var/log/libvirt")  # of a libvirtd that is not ours
 
 
@@ -52,7 +54,7 @@ def examined(
     """Around a cell's body, inside `judged`: a red one has its blame, its evidence, its logs and `again`.
 
     bench:     the one that there is by then; None: it never came to one
-    installed: our packages may be in the guest
+    installed: our packages may be in the guest (`installs`)
     granted:   the factor of speed by which waits have been made longer
     """
     before = Before.now(bench())
@@ -87,8 +89,16 @@ def examine(
 
 def again(cell: Cell) -> str:
     """The command that tries this cell, and what it needs, once more."""
-    axes = [word for axis, value in sorted(cell.axes.items()) for word in (f"--{axis}", value)]
-    return shlex.join(["./vbuskit", "matrix", "run", "--guest", cell.guest, "--only", cell.name, *axes])
+    words = ["./vbuskit", "matrix", "run", "--guest", cell.guest]
+    if any(kind.name == cell.name for kind in scenarios()):
+        words += ["--only", cell.name]
+    return shlex.join([*words, *(f"--{axis}={value}" for axis, value in sorted(cell.axes.items()))])
+
+
+def installs(name: str) -> bool:
+    """Whether our packages may be in the guest while the scenario of that name is tried on it."""
+    needs = {kind.name: kind.needs for kind in scenarios()}
+    return name == INSTALL or any(installs(each) for each in needs.get(name, ()))
 
 
 # ---- Evidence ----
