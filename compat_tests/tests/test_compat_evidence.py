@@ -66,8 +66,8 @@ def rig(tmp_path: Path, places_in: PlacesIn) -> Rig:
     return rig
 
 
-def tried(rig: Rig | None, body: Callable[[Cell], None], **words: Any) -> Cell:
-    cell = Cell("kill", "x", "guest")
+def tried(rig: Rig | None, body: Callable[[Cell], None], name: str = "kill", **words: Any) -> Cell:
+    cell = Cell(name, "x", "guest")
     bench = rig.bench if rig else None
     with judged(cell), examined(cell, lambda: bench, **words):
         body(cell)
@@ -109,8 +109,21 @@ def test_a_red_cell_has_blame_evidence_a_line_that_repeats_it_and_a_folder_of_it
 
 
 def test_a_panic_of_the_cell_before_is_not_held_against_this_one(rig: Rig) -> None:
-    cell = tried(rig, raising(TimedOut("late", moved="its disk moved")), installed=False)
+    cell = tried(rig, raising(TimedOut("late", moved="its disk moved")), "boot")
     assert cell.blame is Blame.TIMEOUT
+
+
+@pytest.mark.parametrize(("name", "blame"), [("boot", Blame.IMAGE), ("kill", Blame.PRODUCT)])
+def test_a_guest_is_its_images_own_until_a_cell_brings_our_packages(
+    rig: Rig, name: str, blame: Blame
+) -> None:
+    def body(cell: Cell) -> None:
+        with rig.bench.guest.serial.open("a") as file:
+            file.write("Kernel panic - not syncing: no init\n")
+        raise TimedOut("late", moved="")
+
+    assert tried(rig, body, name).blame is blame
+    assert tried(rig, body, name, installed=True).blame is Blame.PRODUCT
 
 
 def test_a_daemon_that_ended_is_seen(rig: Rig) -> None:

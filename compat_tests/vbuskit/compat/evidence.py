@@ -49,12 +49,12 @@ class Before:
 
 @contextmanager
 def examined(
-    cell: Cell, bench: Callable[[], Bench | None], *, installed: bool = True, granted: float = 1.0
+    cell: Cell, bench: Callable[[], Bench | None], *, installed: bool = False, granted: float = 1.0
 ) -> Iterator[None]:
     """Around a cell's body, inside `judged`: a red one has its blame, its evidence, its logs and `again`.
 
     bench:     the one that there is by then; None: it never came to one
-    installed: our packages may be in the guest (`installs`)
+    installed: our packages were in the guest before; they may be anyway when the cell's scenario needs them
     granted:   the factor of speed by which waits have been made longer
     """
     before = Before.now(bench())
@@ -63,7 +63,8 @@ def examined(
     except CellSkipped:
         raise
     except Exception as error:
-        examine(cell, bench(), error, before, installed=installed, granted=granted)
+        may_be = installed or installs(cell.name)
+        examine(cell, bench(), error, before, installed=may_be, granted=granted)
         raise
 
 
