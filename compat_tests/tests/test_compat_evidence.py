@@ -113,6 +113,33 @@ def test_a_panic_of_the_cell_before_is_not_held_against_this_one(rig: Rig) -> No
     assert cell.blame is Blame.TIMEOUT
 
 
+def test_what_a_guest_said_that_was_given_up_is_not_held_against_the_next_one(rig: Rig) -> None:
+    def panic(cell: Cell) -> None:
+        rig.bench.guest.serial.write_text("Kernel panic - not syncing: no init\n")
+        raise TimedOut("late", moved="")
+
+    def later(cell: Cell) -> None:
+        benches.append(rig.bench)
+        raise TimedOut("late", moved="its disk moved")
+
+    benches: list[Bench] = []
+    assert tried(rig, panic).evidence[0].endswith("no init")
+    cell = Cell("kill", "x", "guest")
+    with judged(cell), examined(cell, lambda: benches[0] if benches else None):
+        later(cell)
+    assert cell.blame is Blame.TIMEOUT
+
+
+def test_a_wait_that_a_slow_machine_was_granted_is_no_excuse_for_being_late(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "slowness", lambda: 3.0)
+    late = raising(TimedOut("guest: `x` did not end within 60 s"))
+    assert tried(rig, late).blame is Blame.TIMEOUT
+    with speed.unhurried(lambda: 3.0):
+        assert tried(rig, late).blame is Blame.PRODUCT
+
+
 @pytest.mark.parametrize(("name", "blame"), [("boot", Blame.IMAGE), ("kill", Blame.PRODUCT)])
 def test_a_guest_is_its_images_own_until_a_cell_brings_our_packages(
     rig: Rig, name: str, blame: Blame

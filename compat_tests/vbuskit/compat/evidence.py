@@ -26,12 +26,15 @@ from vbuskit.compat.cells import Blame, Cell, CellSkipped
 from vbuskit.compat.guest import SICK
 from vbuskit.compat.host import STAGE
 from vbuskit.compat.scenario import scenarios
+from vbuskit.compat.speed import GRANTED
 from vbuskit.drivers import window
 
 MOST = 256 << 10  # bytes of one file; the first and the last half of one that is longer
 SERIAL = 64 << 10  # bytes of the console that are judged
 INSTALL = "install"  # the scenario that brings our packages into a guest
 SYSTEM_LOGS = Path("/var/log/libvirt")  # of a libvirtd that is not ours
+
+LAST: dict[Path, int] = {}  # sizes of logs, when the last cell began or ended in this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,11 @@ class Before:
 
     @classmethod
     def now(cls, bench: Bench | None) -> Before:
-        paths = logs(bench).values() if bench else ()
-        return cls(oom_kills(), {path: size(path) for path in paths})
+        """Without a bench, as the last one's logs were: the next one goes on in the same files."""
+        if bench is not None:
+            LAST.clear()
+            LAST.update((path, size(path)) for path in logs(bench).values())
+        return cls(oom_kills(), dict(LAST))
 
 
 @contextmanager
@@ -55,7 +61,7 @@ def examined(
 
     bench:     the one that there is by then; None: it never came to one
     installed: our packages were in the guest before; they may be anyway when the cell's scenario needs them
-    granted:   the factor of speed by which waits have been made longer
+    granted:   the factor of speed by which waits have been made longer, when not by `speed.unhurried`
     """
     before = Before.now(bench())
     try:
@@ -64,8 +70,10 @@ def examined(
         raise
     except Exception as error:
         may_be = installed or installs(cell.name)
-        examine(cell, bench(), error, before, installed=may_be, granted=granted)
+        examine(cell, bench(), error, before, installed=may_be, granted=max(granted, GRANTED.get()))
         raise
+    finally:
+        Before.now(bench())
 
 
 def examine(
