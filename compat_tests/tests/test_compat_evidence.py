@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ import pytest
 
 from vbuskit.base.errors import Blocked, TimedOut, VbuskitError
 from vbuskit.base.places import Places
-from vbuskit.base.run import Finished
+from vbuskit.base.run import Finished, Runner
 from vbuskit.compat import speed
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Blame, Cell, CellRed, CellSkipped, Outcome, judged
@@ -199,6 +201,34 @@ def test_where_a_cell_lies_is_part_of_the_line_that_repeats_it() -> None:
     cell = Cell("kill", "x", "debian-12", axes={"machine": "q35 9", "drivers": "0.1"})
     line = "./vbuskit matrix run --guest debian-12 --only kill --drivers=0.1 '--machine=q35 9'"
     assert again(cell) == line
+
+
+FULL = """
+import os, sys, tempfile
+from pathlib import Path
+from vbuskit.base import sandbox
+from vbuskit.compat.cells import Cell, judged
+from vbuskit.compat.evidence import examined
+
+folder = Path(sys.argv[1])
+sandbox.enter()
+sandbox.mount("tmpfs", str(folder), "tmpfs", 0, "size=1m")
+tempfile.tempdir = str(folder)
+cell = Cell("boot", "x", "guest")
+try:
+    with judged(cell), examined(cell, lambda: None):
+        (folder / "disk.qcow2").write_bytes(bytes(2 << 20))
+except OSError as error:
+    print(error.strerror)
+print(cell.blame, cell.evidence[0], sep="; ")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and mounts need root")
+def test_a_disk_that_is_full_is_nobodys_defect(tmp_path: Path) -> None:
+    lines = Runner()([sys.executable, "-c", FULL, tmp_path], seconds=60).splitlines()
+    said = f"infrastructure; a disk of the host is full: 0 KiB are free in {tmp_path}"
+    assert lines == ["No space left on device", said]
 
 
 def test_what_is_no_scenario_is_repeated_by_its_guest() -> None:
