@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,11 +16,11 @@ import pytest
 
 from vbuskit.base.errors import Blocked, TimedOut, VbuskitError
 from vbuskit.base.places import Places
-from vbuskit.base.run import Finished
+from vbuskit.base.run import Finished, Runner
 from vbuskit.compat import speed
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Blame, Cell, CellRed, CellSkipped, Outcome, judged
-from vbuskit.compat.evidence import MOST, again, bounded, examined, without_secrets
+from vbuskit.compat.evidence import MOST, again, bounded, examined, installs, without_secrets
 
 PlacesIn = Callable[[Path], Places]
 
@@ -66,8 +68,8 @@ def rig(tmp_path: Path, places_in: PlacesIn) -> Rig:
     return rig
 
 
-def tried(rig: Rig | None, body: Callable[[Cell], None], **words: Any) -> Cell:
-    cell = Cell("kill", "x", "guest")
+def tried(rig: Rig | None, body: Callable[[Cell], None], name: str = "kill", **words: Any) -> Cell:
+    cell = Cell(name, "x", "guest")
     bench = rig.bench if rig else None
     with judged(cell), examined(cell, lambda: bench, **words):
         body(cell)
@@ -109,8 +111,48 @@ def test_a_red_cell_has_blame_evidence_a_line_that_repeats_it_and_a_folder_of_it
 
 
 def test_a_panic_of_the_cell_before_is_not_held_against_this_one(rig: Rig) -> None:
-    cell = tried(rig, raising(TimedOut("late", moved="its disk moved")), installed=False)
+    cell = tried(rig, raising(TimedOut("late", moved="its disk moved")), "boot")
     assert cell.blame is Blame.TIMEOUT
+
+
+def test_what_a_guest_said_that_was_given_up_is_not_held_against_the_next_one(rig: Rig) -> None:
+    def panic(cell: Cell) -> None:
+        rig.bench.guest.serial.write_text("Kernel panic - not syncing: no init\n")
+        raise TimedOut("late", moved="")
+
+    def later(cell: Cell) -> None:
+        benches.append(rig.bench)
+        raise TimedOut("late", moved="its disk moved")
+
+    benches: list[Bench] = []
+    assert tried(rig, panic).evidence[0].endswith("no init")
+    cell = Cell("kill", "x", "guest")
+    with judged(cell), examined(cell, lambda: benches[0] if benches else None):
+        later(cell)
+    assert cell.blame is Blame.TIMEOUT
+
+
+def test_a_wait_that_a_slow_machine_was_granted_is_no_excuse_for_being_late(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "slowness", lambda: 3.0)
+    late = raising(TimedOut("guest: `x` did not end within 60 s"))
+    assert tried(rig, late).blame is Blame.TIMEOUT
+    with speed.unhurried(lambda: 3.0):
+        assert tried(rig, late).blame is Blame.PRODUCT
+
+
+@pytest.mark.parametrize(("name", "blame"), [("boot", Blame.IMAGE), ("kill", Blame.PRODUCT)])
+def test_a_guest_is_its_images_own_until_a_cell_brings_our_packages(
+    rig: Rig, name: str, blame: Blame
+) -> None:
+    def body(cell: Cell) -> None:
+        with rig.bench.guest.serial.open("a") as file:
+            file.write("Kernel panic - not syncing: no init\n")
+        raise TimedOut("late", moved="")
+
+    assert tried(rig, body, name).blame is blame
+    assert tried(rig, body, name, installed=True).blame is Blame.PRODUCT
 
 
 def test_a_daemon_that_ended_is_seen(rig: Rig) -> None:
@@ -157,8 +199,46 @@ def test_a_defect_of_vbuskit_itself_is_examined_and_passed_on(rig: Rig) -> None:
 
 def test_where_a_cell_lies_is_part_of_the_line_that_repeats_it() -> None:
     cell = Cell("kill", "x", "debian-12", axes={"machine": "q35 9", "drivers": "0.1"})
-    line = "./vbuskit matrix run --guest debian-12 --only kill --drivers 0.1 --machine 'q35 9'"
+    line = "./vbuskit matrix run --guest debian-12 --only kill --drivers=0.1 '--machine=q35 9'"
     assert again(cell) == line
+
+
+FULL = """
+import os, sys, tempfile
+from pathlib import Path
+from vbuskit.base import sandbox
+from vbuskit.compat.cells import Cell, judged
+from vbuskit.compat.evidence import examined
+
+folder = Path(sys.argv[1])
+sandbox.enter()
+sandbox.mount("tmpfs", str(folder), "tmpfs", 0, "size=1m")
+tempfile.tempdir = str(folder)
+cell = Cell("boot", "x", "guest")
+try:
+    with judged(cell), examined(cell, lambda: None):
+        (folder / "disk.qcow2").write_bytes(bytes(2 << 20))
+except OSError as error:
+    print(error.strerror)
+print(cell.blame, cell.evidence[0], sep="; ")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and mounts need root")
+def test_a_disk_that_is_full_is_nobodys_defect(tmp_path: Path) -> None:
+    lines = Runner()([sys.executable, "-c", FULL, tmp_path], seconds=60).splitlines()
+    said = f"infrastructure; a disk of the host is full: 0 KiB are free in {tmp_path}"
+    assert lines == ["No space left on device", said]
+
+
+def test_what_is_no_scenario_is_repeated_by_its_guest() -> None:
+    assert again(Cell("prepare", "x", "debian-12")) == "./vbuskit matrix run --guest debian-12"
+
+
+def test_our_packages_are_in_a_guest_from_the_cell_on_that_installs_them() -> None:
+    assert not installs("boot")
+    assert not installs("prepare")
+    assert [name for name in ("install", "negotiate", "kill", "uninstall") if not installs(name)] == []
 
 
 def test_a_file_is_never_longer_than_it_may_be() -> None:

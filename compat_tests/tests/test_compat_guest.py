@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +15,11 @@ import pytest
 
 from vbuskit.base.errors import VbuskitError
 from vbuskit.base.places import ROOT
-from vbuskit.base.run import Finished
-from vbuskit.base.virt import Connection, VirtError
+from vbuskit.base.run import Finished, Runner
+from vbuskit.base.virt import UNKNOWN, Connection, VirtError
 from vbuskit.base.wait import patience
 from vbuskit.compat.domain import Hardware
-from vbuskit.compat.guest import KEXEC, OFF, Guest
+from vbuskit.compat.guest import KEXEC, OFF, Guest, qemu_of
 from vbuskit.compat.guests import INITS
 
 
@@ -114,6 +116,27 @@ def test_what_fails_while_a_disc_is_in_is_told_and_not_the_tray_that_stays_shut(
     with pytest.raises(VbuskitError, match="no such package"), slow.disc(tmp_path):
         cast(Any, slow)._domain = Tray(10_000)
         raise VbuskitError("no such package")
+
+
+class Stuck:
+    """A domain of a libvirtd that is dead."""
+
+    uuid = f"no-{os.getpid()}-such-guest"
+
+    def destroy(self) -> None:
+        raise VirtError("client socket is closed", 38)
+
+    def state(self) -> str:
+        return UNKNOWN
+
+
+def test_a_guest_whose_libvirtd_is_dead_is_ended_all_the_same(tmp_path: Path) -> None:
+    with Runner().start(["sh", "-c", "sleep 600; :", Stuck.uuid], output=tmp_path / "x") as qemu:
+        with guest(cast(Any, Stuck()), tmp_path):
+            assert qemu_of(Stuck.uuid) == qemu.pid
+        assert qemu.wait(10) == -signal.SIGKILL
+    with guest(cast(Any, Stuck()), tmp_path):
+        assert qemu_of(Stuck.uuid) == 0
 
 
 @pytest.mark.parametrize("program", [program for program in INITS.values() if program])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from vbuskit.base.places import ROOT
-from vbuskit.base.run import Arg, Runner
+from vbuskit.base.run import Runner
 
 SECONDS = 25  # that a boot is waited for here; these guests need two
 
@@ -125,7 +125,7 @@ MOST = 1 << 20
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("unruly")
-    words: list[Arg] = [sys.executable, "-c", BODY, out, str(MOST), str(SECONDS), *WORDS]
+    words: list[str | Path] = [sys.executable, "-c", BODY, out, str(MOST), str(SECONDS), *WORDS]
     told, left = Runner()(words, seconds=900).splitlines()[-2:]
     return {**json.loads(told), "left": json.loads(left)}
 

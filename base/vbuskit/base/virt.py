@@ -47,6 +47,7 @@ HINTS = {
     libvirt.VIR_ERR_CONFIG_UNSUPPORTED: "this libvirt or QEMU cannot do that",
     libvirt.VIR_ERR_SYSTEM_ERROR: "is libvirtd running there?",
 }
+UNKNOWN = "in a state that libvirt does not tell"
 STATES = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
     libvirt.VIR_DOMAIN_PAUSED: "paused",
@@ -101,7 +102,7 @@ class Domain:
             with translated(f"{self.name}: state"):
                 state, reason = self._raw.state(0)
         except VirtError as error:
-            return "off" if error.code == libvirt.VIR_ERR_NO_DOMAIN else "not known"
+            return "off" if error.code == libvirt.VIR_ERR_NO_DOMAIN else UNKNOWN
         if (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
             return "paused: its disk cannot grow"
         return STATES.get(state, f"in state {state}, reason {reason}")
@@ -209,6 +210,16 @@ class Connection:
         """Of libvirt and of the hypervisor that it drives."""
         with translated(f"{self.uri}: versions"):
             return f"libvirt {dotted(self._raw.getLibVersion())}, QEMU {dotted(self._raw.getVersion())}"
+
+    def find(self, name: str) -> Domain | None:
+        """A guest that is there already, whoever started it."""
+        try:
+            with translated(f"{self.uri}: {name}"):
+                return Domain(self._raw.lookupByName(name))
+        except VirtError as error:
+            if error.code == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
 
     def close(self) -> None:
         with translated(f"{self.uri}: close"):

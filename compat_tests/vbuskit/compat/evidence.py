@@ -25,11 +25,16 @@ from vbuskit.compat.blame import Evidence
 from vbuskit.compat.cells import Blame, Cell, CellSkipped
 from vbuskit.compat.guest import SICK
 from vbuskit.compat.host import STAGE
+from vbuskit.compat.scenario import scenarios
+from vbuskit.compat.speed import GRANTED
 from vbuskit.drivers import window
 
 MOST = 256 << 10  # bytes of one file; the first and the last half of one that is longer
 SERIAL = 64 << 10  # bytes of the console that are judged
+INSTALL = "install"  # the scenario that brings our packages into a guest
 SYSTEM_LOGS = Path("/var/log/libvirt")  # of a libvirtd that is not ours
+
+LAST: dict[Path, int] = {}  # sizes of logs, when the last cell began or ended in this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +46,22 @@ class Before:
 
     @classmethod
     def now(cls, bench: Bench | None) -> Before:
-        paths = logs(bench).values() if bench else ()
-        return cls(oom_kills(), {path: size(path) for path in paths})
+        """Without a bench, as the last one's logs were: the next one goes on in the same files."""
+        if bench is not None:
+            LAST.clear()
+            LAST.update((path, size(path)) for path in logs(bench).values())
+        return cls(oom_kills(), dict(LAST))
 
 
 @contextmanager
 def examined(
-    cell: Cell, bench: Callable[[], Bench | None], *, installed: bool = True, granted: float = 1.0
+    cell: Cell, bench: Callable[[], Bench | None], *, installed: bool = False, granted: float = 1.0
 ) -> Iterator[None]:
     """Around a cell's body, inside `judged`: a red one has its blame, its evidence, its logs and `again`.
 
     bench:     the one that there is by then; None: it never came to one
-    installed: our packages may be in the guest
-    granted:   the factor of speed by which waits have been made longer
+    installed: our packages were in the guest before; they may be anyway when the cell's scenario needs them
+    granted:   the factor of speed by which waits have been made longer, when not by `speed.unhurried`
     """
     before = Before.now(bench())
     try:
@@ -61,8 +69,11 @@ def examined(
     except CellSkipped:
         raise
     except Exception as error:
-        examine(cell, bench(), error, before, installed=installed, granted=granted)
+        may_be = installed or installs(cell.name)
+        examine(cell, bench(), error, before, installed=may_be, granted=max(granted, GRANTED.get()))
         raise
+    finally:
+        Before.now(bench())
 
 
 def examine(
@@ -87,8 +98,16 @@ def examine(
 
 def again(cell: Cell) -> str:
     """The command that tries this cell, and what it needs, once more."""
-    axes = [word for axis, value in sorted(cell.axes.items()) for word in (f"--{axis}", value)]
-    return shlex.join(["./vbuskit", "matrix", "run", "--guest", cell.guest, "--only", cell.name, *axes])
+    words = ["./vbuskit", "matrix", "run", "--guest", cell.guest]
+    if any(kind.name == cell.name for kind in scenarios()):
+        words += ["--only", cell.name]
+    return shlex.join([*words, *(f"--{axis}={value}" for axis, value in sorted(cell.axes.items()))])
+
+
+def installs(name: str) -> bool:
+    """Whether our packages may be in the guest while the scenario of that name is tried on it."""
+    needs = {kind.name: kind.needs for kind in scenarios()}
+    return name == INSTALL or any(installs(each) for each in needs.get(name, ()))
 
 
 # ---- Evidence ----

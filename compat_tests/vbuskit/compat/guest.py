@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +20,7 @@ from vbuskit.base.agent import Agent
 from vbuskit.base.errors import Blocked, TimedOut, VbuskitError
 from vbuskit.base.places import make
 from vbuskit.base.run import CommandFailed, Finished
-from vbuskit.base.virt import Connection, Domain, VirtError, renamed
+from vbuskit.base.virt import UNKNOWN, Connection, Domain, VirtError, renamed
 from vbuskit.base.wait import until
 from vbuskit.compat.console import Console
 from vbuskit.compat.domain import BUS, Hardware, bus_device, domain_xml, medium, moved
@@ -281,10 +283,15 @@ class Guest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._domain is None:
+            return
         with self.leases:
             try:
                 self.off()
             except VirtError:
-                # It ends with its host; the first error is the one to tell.
-                if error is None:
+                # A libvirtd that is dead itself does not end it with the connection (START_AUTODESTROY).
+                qemu = qemu_of(self._domain.uuid)
+                if qemu:
+                    os.kill(qemu, signal.SIGKILL)
+                elif error is None and self.state() != UNKNOWN:
                     raise

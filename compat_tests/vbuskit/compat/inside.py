@@ -14,6 +14,8 @@ ASKED = {
     "dmesg.txt": "dmesg",
     "modules.txt": "cat /proc/modules; for name in vbus venet vblk; do echo; modinfo $name; done",
     "packages.txt": "dpkg-query -W 'vbus*' 'linux-image*' dkms; rpm -qa 'vbus*' 'kernel*'",
+    "initrd.txt": "ls -l /boot; lsinitramfs /boot/initrd.img-$(uname -r) | grep -E 'vbus|venet|vblk'"
+    " || lsinitrd | grep -E 'vbus|venet|vblk'",
     "kernel.txt": "uname -rv; cat /proc/cmdline",
     "counters.txt": "cat /sys/kernel/debug/vbus/*/counters",
     "devices.txt": "grep -s . /sys/bus/vbus/devices/*/*; cat /proc/interrupts",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from vbuskit.base.wait import patience
 
@@ -19,6 +20,7 @@ ROUND = 200_000  # steps of one round
 REFERENCE = 0.0191
 LOOK = 0.5  # seconds that a probe takes
 MOST = 8.0  # times as long is the longest that a wait is made: a machine that is slower is no machine for it
+GRANTED: ContextVar[float] = ContextVar("GRANTED", default=1.0)  # the factor that is in force
 
 
 def work(steps: int) -> int:
@@ -47,5 +49,9 @@ def clamped(slow: float) -> float:
 def unhurried(probe: Callable[[], float] = slowness) -> Iterator[float]:
     """Inside, waits are as long as this machine needs them now; the factor."""
     factor = clamped(probe())
-    with patience(factor):
-        yield factor
+    before = GRANTED.set(factor)
+    try:
+        with patience(factor):
+            yield factor
+    finally:
+        GRANTED.reset(before)
