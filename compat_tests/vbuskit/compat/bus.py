@@ -298,11 +298,10 @@ class Bus:
         )
 
     def appears(self, guest: Guest, card: Card) -> str:
-        """`open`, once the guest has the card and an interface for it."""
+        """`open`, once the guest has the card and an interface for it; or how far it has come, in time."""
         there = f"ls /sys/bus/vbus/devices/{card.uuid}/net 2>/dev/null"
-        return self._until(
-            f"{card.name} in the guest", lambda: guest.execute(there).out and self.state(guest, card)
-        )
+        has_interface = until(lambda: guest.execute(there).out, PATIENCE, pause=0.005)
+        return self.state(guest, card) + ("" if has_interface else f", no interface in {PATIENCE:g} s")
 
     def vanishes(self, guest: Guest, card: Card) -> str:
         """`gone`, once the driver has let go: attributes go before that, the folder after."""
