@@ -50,9 +50,10 @@ def say(**what: Any) -> None:
 
 
 def home() -> Path:
-    """Root's is where QEMU's own user can look, too."""
+    """VBUSKIT_HOST_CACHE, when the account has it; else root's is where QEMU's own user can look, too."""
     own = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache/vbuskit/host"
-    place = Path("/var/cache/vbuskit-host") if os.getuid() == 0 else own
+    usual = Path("/var/cache/vbuskit-host") if os.getuid() == 0 else own
+    place = Path(os.environ.get("VBUSKIT_HOST_CACHE") or usual)
     place.mkdir(mode=0o755, parents=True, exist_ok=True)
     if place.stat().st_uid != os.getuid() or place.stat().st_mode & 0o022:
         sys.exit(f"{place}: others may write there; remove it")
@@ -89,8 +90,10 @@ def lease(lock: str, who: str, source: str) -> None:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if clean:
-        note(file, "")
         say(released=True)
+        # Before that the other end writes down that it has let go; nobody may take the host earlier.
+        if heard(END) == b"bye\n":
+            note(file, "")
 
 
 def opened(lock: str) -> int:
@@ -240,6 +243,8 @@ def become(words: list[str]) -> NoReturn:
     try:
         die_with_parent()
         os.setsid()
+        os.environ["LC_ALL"] = "C.UTF-8"  # what programs say is read
+        os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         os.execvp(words[0], words)
