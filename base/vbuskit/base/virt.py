@@ -141,6 +141,11 @@ class Connection:
             text = ET.tostring(xml, encoding="unicode")
             return Domain(self._raw.createXML(text, libvirt.VIR_DOMAIN_START_AUTODESTROY))
 
+    def running(self) -> list[str]:
+        """Names of the guests that run there, whoever started them."""
+        with translated(f"{self.uri}: look at its guests"):
+            return [str(raw.name()) for raw in self._raw.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)]
+
     def close(self) -> None:
         with translated(f"{self.uri}: close"):
             self._raw.close()

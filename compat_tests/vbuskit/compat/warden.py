@@ -116,9 +116,10 @@ def opened(lock: str) -> int:
 def wait_for(file: int) -> None:
     """A child waits in the kernel, on the same open file: what it gets is ours. Whoever asked may go away meanwhile."""
     done, told = os.pipe()
+    us = os.getpid()
     child = os.fork()
     if child == 0:
-        die_with_parent()
+        die_with(us)
         fcntl.flock(file, fcntl.LOCK_EX)
         os._exit(0)
     os.close(told)
@@ -219,9 +220,10 @@ def run(lease_socket: str, words: list[str]) -> int:
     signal.set_wakeup_fd(wake)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    us = os.getpid()
     child = os.fork()
     if child == 0:
-        become(words)
+        become(words, us)
     watch = select.poll()
     watch.register(woken, select.POLLIN)
     watch.register(lease, select.POLLIN | select.POLLRDHUP)
@@ -238,10 +240,10 @@ def run(lease_socket: str, words: list[str]) -> int:
     return 128 + signal.SIGKILL if code is None else code
 
 
-def become(words: list[str]) -> NoReturn:
+def become(words: list[str], parent: int) -> NoReturn:
     """The command, in a session of its own and with ordinary signals."""
     try:
-        die_with_parent()
+        die_with(parent)
         os.setsid()
         os.environ["LC_ALL"] = "C.UTF-8"  # what programs say is read
         os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
@@ -286,8 +288,11 @@ def children() -> list[int]:
     return found
 
 
-def die_with_parent() -> None:
+def die_with(parent: int) -> None:
+    """Also when it has died before this line."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 # ---- A socket of packets ----
@@ -329,27 +334,29 @@ def write_all(sink: int, data: bytes) -> None:
 
 
 def listen(path: str, words: list[str]) -> NoReturn:
-    """One process a connection; they end with this one, and this one with whoever started it."""
-    die_with_parent()
+    """One process a connection; they end with this one, and this one with its standard input."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    us = os.getpid()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     listener.listen(16)
-    while True:
-        near, _ = listener.accept()
-        if os.fork() == 0:
-            die_with_parent()
-            listener.close()
-            forward(near, words)
-        near.close()
+    while 0 not in (ready := select.select([0, listener], [], [])[0]):
+        if listener in ready:
+            near, _ = listener.accept()
+            if os.fork() == 0:
+                die_with(us)
+                listener.close()
+                forward(near, words)
+            near.close()
+    sys.exit(0)
 
 
 def forward(near: socket.socket, words: list[str]) -> NoReturn:
-    ours, theirs = socket.socketpair()
+    us, (ours, theirs) = os.getpid(), socket.socketpair()
     if os.fork() == 0:
         os.dup2(theirs.fileno(), 0)
         os.dup2(theirs.fileno(), 1)
-        become(words)
+        become(words, us)
     theirs.close()
     with suppress(OSError):
         exchange(near, ours.fileno(), ours.fileno())
