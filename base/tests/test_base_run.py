@@ -161,5 +161,8 @@ def test_a_dialogue_hears_line_by_line_and_says_when_it_is_over(tmp_path: Path) 
 def test_a_dialogue_ends_when_it_is_hung_up(tmp_path: Path) -> None:
     dialogue = Runner().converse(["cat"], errors=tmp_path / "errors")
     assert dialogue.stop() == 0
-    with pytest.raises(Blocked, match="listens no more"):
-        Runner().converse(["true"], errors=tmp_path / "errors").say("x" * (1 << 20))
+    with (
+        Runner().converse(["true"], errors=tmp_path / "errors") as deaf,
+        pytest.raises(Blocked, match="listens no more"),
+    ):
+        deaf.say("x" * (1 << 20))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vbuskit.base.errors import Blocked, Refused, UsageError
-from vbuskit.base.run import Dialogue, Runner
+from vbuskit.base.run import Arg, Dialogue, Runner
 from vbuskit.base.wait import until
 from vbuskit.compat.lease import LOG, LeaseLog, Overlap, Pool, overlaps
 from vbuskit.compat.ssh import Address
@@ -67,8 +67,8 @@ def pool(hosts: Path, tmp_path: Path) -> Callable[..., Pool]:
 @contextmanager
 def another(tmp_path: Path, *names: str, worker: str = "gw1", run: str = "run") -> Iterator[Dialogue]:
     """A worker of its own that holds a host; what it says first is which one."""
-    words = [sys.executable, "-c", HOLDER, tmp_path / "run", worker, run, *(uri(each) for each in names)]
-    with Runner().converse(words, errors=tmp_path / "errors") as other:
+    words: list[Arg] = [sys.executable, "-c", HOLDER, tmp_path / "run", worker, run]
+    with Runner().converse([*words, *(uri(each) for each in names)], errors=tmp_path / "errors") as other:
         yield other
 
 
@@ -231,7 +231,7 @@ def test_what_is_no_host_is_a_usage_error(wrong: str, pool: Callable[..., Pool])
 def lines(path: Path, *entries: tuple[str, str, str]) -> Path:
     log = LeaseLog(path / LOG)
     for event, host, lease in entries:
-        log.add(event, host, lease, "gw0", "group")
+        log.add(event, host, lease, "run", "gw0", "group")
     return log.path
 
 

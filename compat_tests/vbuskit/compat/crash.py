@@ -1,36 +1,40 @@
 # SPDX-License-Identifier: MIT
 """pytest-xdist's scheduling by groups, with an end: what a worker died in is tried once more, and shown as that.
 
-Its own (3.8.0, LoadGroupScheduling) gives the whole group of a dead worker to another one, the test that it died in
-included: a test that kills its worker does so until --max-worker-restart is reached, and one that does not the second
-time has failed all the same. Load with `-p vbuskit.compat.crash`, and `--dist loadgroup`.
+Its own (3.8.0) gives the whole group of a dead worker to another one, the test that it died in included: a test that
+kills its worker does so until --max-worker-restart is reached, and one that does not the second time has failed all
+the same. Its groups are gone besides with pytest 9.2: it writes them into a field that nobody reads any more; so
+whoever makes the scheduler says which group a test is of. `-p vbuskit.compat.crash` is what shows an attempt as one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadGroupScheduling
-from xdist.workermanage import WorkerController
+from xdist.scheduler import LoadScopeScheduling
 
 RETRIES = 1
 RETRIED = "retried"  # the outcome of an attempt that is followed by another one; neither passed nor failed
 
 
-class Groups(LoadGroupScheduling):
-    """`remove_node` is where xdist says that a worker is no more."""
+class Groups(LoadScopeScheduling):  # type: ignore[misc]
+    """For pytest_xdist_make_scheduler; `group_of` a test's name. All tests of a group have one worker at a time."""
 
-    def __init__(self, config: pytest.Config, log: Any = None) -> None:
+    def __init__(self, config: pytest.Config, log: Any, group_of: Callable[[str], str]) -> None:
         super().__init__(config, log)
         self.crashes: Counter[str] = Counter()
+        self._group_of = group_of
 
-    def remove_node(self, node: WorkerController) -> str | None:
+    def _split_scope(self, nodeid: str) -> str:
+        return self._group_of(nodeid)
+
+    def remove_node(self, node: Any) -> str | None:
         """The test that it died in, or None; the rest of its groups goes to the others."""
-        left = {
-            scope: unit for scope, unit in self.assigned_work.pop(node).items() if not all(unit.values())
-        }
+        assigned: dict[str, dict[str, bool]] = self.assigned_work.pop(node)
+        left = {scope: unit for scope, unit in assigned.items() if not all(unit.values())}
         crashed = next((name for unit in left.values() for name, done in unit.items() if not done), None)
         if crashed is None:
             return None
@@ -44,11 +48,6 @@ class Groups(LoadGroupScheduling):
 
     def is_tried_again(self, name: str) -> bool:
         return self.crashes[name] <= RETRIES
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups | None:
-    return Groups(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.hookimpl(optionalhook=True)

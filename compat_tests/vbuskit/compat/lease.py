@@ -41,34 +41,37 @@ exec(compile(source, "warden.py", "exec"), {"__name__": "__main__", "SOURCE": so
 """
 
 
+FIELDS = ("time", "event", "host", "lease", "run", "worker", "what")
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseLog:
     """JSON lines, appended by every worker of a run; each is one write, so a kill cuts none in two."""
 
     path: Path
 
-    def add(self, event: str, host: str, lease: str, worker: str, what: str, **more: str) -> None:
+    def add(self, event: str, host: str, lease: str, run: str, worker: str, what: str) -> None:
         """event: take, cell, release, or lost (its holder died, or the host went away)."""
-        entry = {"time": now(), "event": event, "host": host, "lease": lease, "worker": worker, "what": what}
+        values = (now(), event, host, lease, run, worker, what)
+        entry = dict(zip(FIELDS, values, strict=True))
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            os.write(file, json.dumps({**entry, **more}).encode() + b"\n")
+            os.write(file, json.dumps(entry).encode() + b"\n")
         finally:
             os.close(file)
 
     def entries(self) -> list[dict[str, str]]:
         """Raises Refused for a line that is none."""
+        if not self.path.exists():
+            return []
         found = []
         for number, line in enumerate(self.path.read_text().splitlines(), 1):
             try:
                 entry = json.loads(line)
-                found.append({name: str(entry[name]) for name in (*FIELDS, *entry)})
+                found.append({name: str(entry[name]) for name in FIELDS})
             except (ValueError, KeyError, TypeError) as error:
                 raise Refused(f"{self.path}:{number}: is no line of a lease log") from error
         return found
-
-
-FIELDS = ("time", "event", "host", "lease", "worker", "what")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class Lease:
     way: Way
     id: str
     log: LeaseLog
+    run_id: str
     worker: str
     what: str
     dialogue: Dialogue
@@ -138,7 +142,7 @@ class Lease:
             raise Blocked(f"{self.uri}: the lease is lost: {self.why()}", hint="is the host still there?")
 
     def note(self, event: str, what: str = "") -> None:
-        self.log.add(event, self.uri, self.id, self.worker, what or self.what)
+        self.log.add(event, self.uri, self.id, self.run_id, self.worker, what or self.what)
 
     def why(self) -> str:
         return said_last(self.errors)
@@ -168,7 +172,6 @@ class Pool:
     worker: str = "main"
     lock: str = LOCK
     tell: Callable[[str], None] = field(default=lambda text: print(f"vbuskit: {text}", file=sys.stderr))
-    _given_up: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if not self.hosts:
@@ -197,9 +200,10 @@ class Pool:
 
     def _take(self, what: str) -> Lease:
         reasons: list[str] = []
-        lease = self._first_of(self._fresh(), what, reasons, last=False)
-        if lease is None and self._given_up:
-            lease = self._first_of(sorted(self._given_up), what, reasons, last=True)
+        lost = self._lost_hosts()
+        lease = self._first_of([uri for uri in self._turned() if uri not in lost], what, reasons, last=False)
+        if lease is None and (lost := self._lost_hosts()):
+            lease = self._first_of(sorted(lost), what, reasons, last=True)
         if lease is not None:
             return lease
         raise Blocked(
@@ -228,11 +232,15 @@ class Pool:
                 drop(left)
         return None
 
-    def _fresh(self) -> list[str]:
+    def _turned(self) -> list[str]:
         """Each worker starts with another host, so that few ask in vain."""
         first = int("".join(filter(str.isdigit, self.worker)) or 0) % len(self.hosts)
-        turned = [*self.hosts[first:], *self.hosts[:first]]
-        return [uri for uri in turned if uri not in self._given_up]
+        return [*self.hosts[first:], *self.hosts[:first]]
+
+    def _lost_hosts(self) -> set[str]:
+        """Where a worker of this run has died, or which went away under one."""
+        entries = [entry for entry in self.log.entries() if entry["run"] == self.run_id]
+        return {entry["host"] for entry in entries if entry["event"] == "lost"} & {*self.hosts}
 
     def _ask(self, uri: str, what: str) -> Lease:
         way, identity = Way(Address.of(uri)), uuid.uuid4().hex[:12]
@@ -250,7 +258,7 @@ class Pool:
         dialogue = self.run.converse(way.words([*words, json.dumps(who)], master=True), errors=errors)
         with suppress(Blocked):  # one that has ended already says why below
             dialogue.say(source)
-        return Lease(way, identity, self.log, self.worker, what, dialogue, errors)
+        return Lease(way, identity, self.log, self.run_id, self.worker, what, dialogue, errors)
 
     def _hears(
         self, asked: Lease, seconds: float, waiting: list[Lease], reasons: list[str], *, last: bool
@@ -270,7 +278,6 @@ class Pool:
                 self._lost(asked.uri, former)
                 if former.get("run") == self.run_id and len(self.hosts) > 1 and not last:
                     self.tell(f"{asked.uri}: left alone, as {former.get('worker')} of this run died on it")
-                    self._given_up.add(asked.uri)
                     drop(asked)
                     return False
             return self._keep(asked, reasons)
@@ -295,7 +302,7 @@ class Pool:
 
     def _lost(self, uri: str, former: dict[str, Any]) -> None:
         words = {name: printable(str(former.get(name, ""))) for name in ("lease", "worker", "run")}
-        self.log.add("lost", uri, words["lease"], words["worker"], f"died, seen by {self.worker}", run=words["run"])
+        self.log.add("lost", uri, **words, what=f"died, seen by {self.worker}")
 
     def _let_go(self, lease: Lease) -> None:
         """The log says so before the lock does; nobody can have taken the host in between."""

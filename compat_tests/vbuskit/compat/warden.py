@@ -169,7 +169,8 @@ def serve(file: int, scratch: Path, script: Path) -> bool:
     word = b""
     try:
         while True:
-            ready = select.select([0, listener, *commands], [], [], TICK)[0]
+            watched: list[Any] = [0, listener, *commands]
+            ready = select.select(watched, [], [], TICK)[0]
             if not ready:
                 tick()
             for each in [each for each in commands if each in ready]:
@@ -310,8 +311,9 @@ def join(path: str) -> None:
 def exchange(packets: socket.socket, source: int, sink: int) -> None:
     """Packets to frames of the stream `sink`, and frames of the stream `source` to packets, until either side ends."""
     pending = b""
+    watched: list[Any] = [packets, source]
     while True:
-        ready = select.select([packets, source], [], [])[0]
+        ready = select.select(watched, [], [])[0]
         if packets in ready:
             packet = packets.recv(BLOCK)
             if not packet:
@@ -340,7 +342,8 @@ def listen(path: str, words: list[str]) -> NoReturn:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     listener.listen(16)
-    while 0 not in (ready := select.select([0, listener], [], [])[0]):
+    watched: list[Any] = [0, listener]
+    while 0 not in (ready := select.select(watched, [], [])[0]):
         if listener in ready:
             near, _ = listener.accept()
             if os.fork() == 0:
