@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hosts of a pool, for real: a lab of them, reached by ssh and qemu+ssh, under leases, by workers that are killed."""
+"""Hosts of a pool, for real: a lab of them, by ssh and qemu+ssh, under leases of workers that are killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vbuskit.compat.lease import LOG, LeaseLog, overlaps
 
 pytestmark = pytest.mark.guest  # seconds only, but it needs root and libvirtd
 
-# In the sandbox, whose end is the lab's: argv is a folder, how many hosts, and what is started on their network.
+# In the sandbox, whose end is the lab's. The words: a folder, how many hosts, what is started beside them.
 LAB = """
 import os, sys
 from pathlib import Path
@@ -176,9 +176,8 @@ def pytest_addoption(parser):
 def host(request):
     config = request.config
     if HOST["host"] is None:
-        lease = leased_host(
-            Runner(), config.option.hosts, config.option.folder / "run", group(request.node), config.workerinput
-        )
+        folder, what = config.option.folder / "run", group(request.node)
+        lease = leased_host(Runner(), config.option.hosts, folder, what, config.workerinput)
         HOST["host"] = HOST["undo"].enter_context(lease)
     noted(HOST["host"], request.node.name)
     return HOST["host"]
@@ -194,6 +193,7 @@ import pytest
 from vbuskit.base.run import Runner
 
 CASES = [pytest.param(g, n, id=f"g{g}-{n}") for g in range(6) for n in range(4)]
+BUSY, SEEN = "mkdir /run/lock/at; sleep 600", "until rmdir /run/lock/at 2>/dev/null; do sleep 0.01; done"
 ALONE = 'mkdir /run/lock/busy && sleep 0.1 && rmdir /run/lock/busy'
 
 @pytest.mark.parametrize(("g", "n"), CASES)
@@ -203,8 +203,8 @@ def test_item(host, request, g, n):
         first = not (folder / "killed").exists()
         if first or KILLS > 1:
             (folder / "killed").touch()
-            run.start(host.command(["sh", "-c", "mkdir /run/lock/busy; sleep 600"]), output=folder / "sleeper")
-            run(host.command(["sh", "-c", "while [ ! -d /run/lock/busy ]; do sleep 0.01; done; rmdir /run/lock/busy"]))
+            run.start(host.command(["sh", "-c", BUSY]), output=folder / "sleeper")
+            run(host.command(["sh", "-c", SEEN]))
             os.kill(os.getpid(), signal.SIGKILL)
     run(host.command(["sh", "-c", ALONE]))
 """
@@ -215,7 +215,15 @@ def session(tmp_path: Path, hosts: int, workers: int, kills: int) -> Finished:
     (tmp_path / "test_session.py").write_text(SESSION.replace("KILLS", str(kills)))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     words = ["-p", "no:cacheprovider", "-p", "vbuskit.compat.crash", "-n", str(workers)]
-    more: list[Arg] = ["-v", "--rootdir", tmp_path, tmp_path / "test_session.py", "--folder", tmp_path, "--hosts"]
+    more: list[Arg] = [
+        "-v",
+        "--rootdir",
+        tmp_path,
+        tmp_path / "test_session.py",
+        "--folder",
+        tmp_path,
+        "--hosts",
+    ]
     return in_lab(tmp_path, hosts, sys.executable, "-P", "-m", "pytest", *words, *more)
 
 
@@ -246,7 +254,9 @@ def test_the_cells_of_a_killed_worker_run_elsewhere_and_no_host_has_two_at_once(
     assert seen["test_item[g1-1]"][0] == died["host"]
     later = [seen[f"test_item[g1-{number}]"][-1] for number in (1, 2, 3)]
     assert later == [later[0]] * 3 and later[0] != died["host"]
-    takes = [entry["worker"] for entry in entries if entry["event"] == "take" and entry["host"] == died["host"]]
+    takes = [
+        entry["worker"] for entry in entries if entry["event"] == "take" and entry["host"] == died["host"]
+    ]
     assert takes[-1] == died["worker"]
 
 
@@ -256,3 +266,48 @@ def test_a_cell_that_kills_its_worker_each_time_is_red_and_the_others_are_tried(
     assert "1 failed, 23 passed, 1 retried" in done.out
     assert "crashed while running" in done.out
     assert overlaps(tmp_path / "run" / LOG) == []
+
+
+# Two workers without a pool: each has a private host. The first one dies with a guest at work.
+PRIVATE = """
+import os, sys
+from pathlib import Path
+from vbuskit.base import sandbox
+from vbuskit.base.run import Runner
+from vbuskit.compat.pool import worker_spec
+sandbox.enter()
+words = ["-p", "no:cacheprovider", "--tx", f"2*{worker_spec()}", "--dist", "load", "--rootdir", sys.argv[1]]
+done = Runner().attempt([sys.executable, "-P", "-m", "pytest", *words, sys.argv[1]], seconds=100)
+print(done.out, done.err)
+left = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid > 2]
+print("left:", [Path(f"/proc/{pid}/cmdline").read_text() for pid in left])
+"""
+DYING = """
+import os, signal
+import xml.etree.ElementTree as ET
+from pathlib import Path
+import pytest
+from vbuskit.base.run import Runner
+from vbuskit.compat.pool import leased_host
+
+XML = '''<domain type="qemu"><name>orphan</name><memory unit="MiB">16</memory>
+<os><type arch="x86_64" machine="pc-q35-7.2">hvm</type></os><on_crash>destroy</on_crash></domain>'''
+HERE = Path(__file__).parent
+
+@pytest.mark.parametrize("number", range(4))
+def test_item(request, number):
+    run = Runner()
+    with leased_host(run, [], HERE / f"logs{number}", "group", request.config.workerinput) as host:
+        host.connection.launch(ET.fromstring(XML))
+        run.start(host.command(["sleep", "600"]), output=HERE / "sleeper")
+        if number == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_worker_takes_its_private_host_with_it(tmp_path: Path) -> None:
+    (tmp_path / "test_dying.py").write_text(DYING)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    said = Runner()([sys.executable, "-c", PRIVATE, tmp_path], seconds=140)
+    assert "1 failed, 3 passed" in said
+    assert said.endswith("left: []\n")

@@ -58,7 +58,9 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def pool(hosts: Path, tmp_path: Path) -> Callable[..., Pool]:
-    def make(*names: str, worker: str = "gw0", run: str = "run", tell: Callable[[str], None] = print) -> Pool:
+    def make(
+        *names: str, worker: str = "gw0", run: str = "run", tell: Callable[[str], None] = print
+    ) -> Pool:
         return Pool(Runner(), [uri(each) for each in names], tmp_path / "run", run, worker, "lock", tell)
 
     return make

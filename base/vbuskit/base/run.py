@@ -91,7 +91,7 @@ class Process:
 class Dialogue(Process):
     """A program in the background that one speaks with, line by line.
 
-    Its standard input ends with this process, however that ends; so it can see that nobody is there any more.
+    Its standard input ends with this process, however that ends: it can see that nobody is there any more.
     """
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:

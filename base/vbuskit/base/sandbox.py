@@ -36,13 +36,18 @@ MS_REC, MS_PRIVATE = 0x4000, 0x4_0000
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+MARK = "VBUSKIT_SANDBOX"  # the number of the worker's mount namespace, for what it starts
+
 libc = ctypes.CDLL(None, use_errno=True)
-_inside = False
 
 
 def is_inside() -> bool:
-    """Whether this process is a worker: its mounts are its own."""
-    return _inside
+    """Whether this process is a worker, or was started by one and has the same mounts."""
+    return os.environ.get(MARK) == own_mounts()
+
+
+def own_mounts() -> str:
+    return str(Path("/proc/self/ns/mnt").stat().st_ino)
 
 
 def enter() -> None:
@@ -96,8 +101,7 @@ def become_reaper(alive: int) -> None:
         for number in FORWARDED:
             signal.signal(number, interrupt)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-        global _inside
-        _inside = True
+        os.environ[MARK] = own_mounts()
         return
     os._exit(wait_for(worker))
 

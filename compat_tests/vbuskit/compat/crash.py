@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""pytest-xdist's scheduling by groups, with an end: what a worker died in is tried once more, and shown as that.
+"""pytest-xdist's scheduling by groups, with an end: what a worker died in is tried once more, and shown so.
 
-Its own (3.8.0) gives the whole group of a dead worker to another one, the test that it died in included: a test that
-kills its worker does so until --max-worker-restart is reached, and one that does not the second time has failed all
-the same. Its groups are gone besides with pytest 9.2: it writes them into a field that nobody reads any more; so
-whoever makes the scheduler says which group a test is of. `-p vbuskit.compat.crash` is what shows an attempt as one.
+Its own (3.8.0) gives the whole group of a dead worker to another one, the test that it died in included: a
+test that kills its worker does so until --max-worker-restart is reached, and one that does not the second
+time has failed all the same. Its groups are gone besides with pytest 9.2: it writes them into a field that
+nobody reads any more; so whoever makes the scheduler says which group a test is of. What shows an attempt
+as one is `-p vbuskit.compat.crash`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ RETRIED = "retried"  # the outcome of an attempt that is followed by another one
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]
-    """For pytest_xdist_make_scheduler; `group_of` a test's name. All tests of a group have one worker at a time."""
+    """For pytest_xdist_make_scheduler. All tests of a group, by their names, have one worker at a time."""
 
     def __init__(self, config: pytest.Config, log: Any, group_of: Callable[[str], str]) -> None:
         super().__init__(config, log)

@@ -30,7 +30,10 @@ OFF, KEXEC = "RTMIN+4", "RTMIN+6"  # to init: systemd(1), and guest/init
 
 
 class Guest:
-    """Off until `boot`; leaving the `with` block pulls the plug. Every method says which guest failed."""
+    """Off until `boot`; leaving the `with` block pulls the plug. Every method says which guest failed.
+
+    Its files are where its host sees them; the folder of its console is there.
+    """
 
     def __init__(self, connection: Connection, hardware: Hardware) -> None:
         self.name = hardware.name
@@ -42,7 +45,6 @@ class Guest:
 
     def boot(self, seconds: float = 300) -> float:
         """Switch on; returns the seconds until the agent answered. Raises after `seconds` of silence."""
-        self.serial.parent.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         domain = self._connection.launch(domain_xml(self.hardware))
         self._domain, self._agent = domain, Agent(self.name, domain, self.serial)

@@ -61,7 +61,7 @@ class Host(Protocol):
     connection: Connection
 
     def command(self, args: Sequence[Arg]) -> list[Arg]:
-        """The same command, on the host; for a Runner. Of a private one the PID namespace is the caller's."""
+        """The same command, on the host; for a Runner. A private one has the caller's PID namespace."""
         ...
 
     def bring(self, *files: Path) -> list[Path]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Lab hosts: several on one machine, each with its own libvirtd and ssh server, on a network that nobody else has."""
+"""Lab hosts: several on one machine, each with a libvirtd and an ssh server, on a network of their own."""
 
 from __future__ import annotations
 
@@ -126,7 +126,9 @@ class Lab:
         server = self._run.start(host.command([*own, "dropbear", *options]), output=logs / "ssh.log")
         if not until(lambda: self._run(host.command(["ss", "-Hltn", "sport = :22"])), 10):
             server.stop()
-            raise Blocked(f"lab host {number}: its ssh server does not listen", hint=f"see {logs / 'ssh.log'}")
+            raise Blocked(
+                f"lab host {number}: its ssh server does not listen", hint=f"see {logs / 'ssh.log'}"
+            )
         return server
 
 

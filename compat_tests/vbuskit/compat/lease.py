@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A pool of hosts, of which a holder has one for itself; and the log that says who had which.
 
-The lock is a file on the host itself, held there by a process at the other end of our ssh session (warden.py): so it
-holds between controllers, too, and goes with the session, however that ends.
+The lock is a file on the host itself, held there by a process at the other end of our ssh session
+(warden.py): so it holds between controllers, too, and goes with the session, however that ends.
 """
 
 from __future__ import annotations
@@ -211,9 +211,7 @@ class Pool:
             hint="does ssh reach them without a password, and is python3 there?",
         )
 
-    def _first_of(
-        self, hosts: Sequence[str], what: str, reasons: list[str], *, last: bool
-    ) -> Lease | None:
+    def _first_of(self, hosts: Sequence[str], what: str, reasons: list[str], *, last: bool) -> Lease | None:
         """Ask one after the other; when all are held, the first that comes free."""
         waiting: list[Lease] = []
         try:
@@ -291,7 +289,9 @@ class Pool:
         try:
             lease.dialogue.say("keep\n")
             ready = document(lease.dialogue.heard(FIRST_WORD))
-            lease.scratch, lease.script, lease.socket = (ready[each] for each in ("ready", "script", "socket"))
+            lease.scratch, lease.script, lease.socket = (
+                ready[each] for each in ("ready", "script", "socket")
+            )
         except (Blocked, KeyError):
             lease.note("lost")
             reasons.append(f"{lease.uri}: {lease.why()}")
@@ -333,7 +333,9 @@ def document(line: str | None) -> dict[str, Any]:
 def holder(said: Any) -> str:
     if not isinstance(said, dict):
         return "held by somebody who does not say who"
-    known = {name: printable(str(said.get(name, "?"))) for name in ("worker", "run", "pid", "machine", "since")}
+    known = {
+        name: printable(str(said.get(name, "?"))) for name in ("worker", "run", "pid", "machine", "since")
+    }
     return "held by {worker} of run {run}, pid {pid} on {machine}, since {since}".format(**known)
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,13 @@ from vbuskit.base.run import Runner
 from vbuskit.compat.host import Host, PrivateHost
 from vbuskit.compat.lease import Pool
 from vbuskit.compat.remote import RemoteHost
+
+WORKER = Path(__file__).with_name("worker.sh")
+
+
+def worker_spec() -> str:
+    """For pytest-xdist's --tx, in the sandbox: a worker with which everything ends that it has started."""
+    return f"popen//python={shlex.join(['sh', str(WORKER), sys.executable])}"
 
 
 @contextmanager

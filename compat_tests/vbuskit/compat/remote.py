@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A host behind ssh: its libvirt as it is, commands and files over one connection, all of it under a lease."""
+"""A host behind ssh: its libvirt as it is, commands and files over one connection, all under a lease."""
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The part of vbuskit that runs on a host of a pool: its lease, commands that end with the lease, files with hashes.
+"""What runs of vbuskit on a host of a pool: its lease, commands that end with the lease, files with hashes.
 
-It is sent there as text, and needs Linux 5.3 and Python 3.9, nothing else; so it imports nothing of ours. Each verb is
-one process, at the other end of an ssh session:
+It is sent there as text, and needs Linux 5.3 and Python 3.9, nothing else; so it imports nothing of ours.
+Each verb is one process, at the other end of an ssh session:
 
-    lease LOCK WHO           waits for the host, holds it until its standard input ends, and ends what was run meanwhile
-    run SOCKET COMMAND...    runs a command that ends with the lease, or with the ssh session that started it
-    join SOCKET              packets of a UNIX socket (SEQPACKET) over standard input and output, as ssh knows streams only
+    lease LOCK WHO           waits for the host, holds it until its standard input ends, and then ends all
+                             that was run meanwhile
+    run SOCKET COMMAND...    runs a command that ends with the lease, or with the session that started it
+    join SOCKET              a UNIX socket's packets (SEQPACKET) over standard input and output: ssh knows
+                             streams only
     listen SOCKET COMMAND... the near end of `join`: COMMAND is started for each connection
     have KEY NAME SHA256...  the names of those files that the cache lacks, one a line
     put KEY NAME SHA256 MODE takes a file from standard input into the cache
@@ -64,7 +66,7 @@ def home() -> Path:
 
 
 def lease(lock: str, who: str, source: str) -> None:
-    """One holder a host. The lock goes with the last process that has it open, and each command of ours has."""
+    """One holder a host. The lock goes with the last process that has it open; each of our commands has."""
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(1))
     file = opened(lock)
@@ -114,7 +116,7 @@ def opened(lock: str) -> int:
 
 
 def wait_for(file: int) -> None:
-    """A child waits in the kernel, on the same open file: what it gets is ours. Whoever asked may go away meanwhile."""
+    """A child waits in the kernel, on the same open file: what it gets is ours. Who asked may go."""
     done, told = os.pipe()
     us = os.getpid()
     child = os.fork()
@@ -160,7 +162,7 @@ def tick() -> None:
 
 
 def serve(file: int, scratch: Path, script: Path) -> bool:
-    """Hand the lock to commands until the other end has gone or lets the host go; whether it did the latter."""
+    """Hand the lock to commands until the other end goes, or lets the host go; whether it did that."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(scratch / "lease"))
     listener.listen(64)
@@ -206,7 +208,7 @@ def end(commands: list[socket.socket]) -> None:
 
 
 def run(lease_socket: str, words: list[str]) -> int:
-    """The command's exit code, shell fashion. Nothing that it started outlives this process, however it ends."""
+    """The command's exit code, shell fashion. When this returns, nothing that it started is left."""
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     lease = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -309,7 +311,7 @@ def join(path: str) -> None:
 
 
 def exchange(packets: socket.socket, source: int, sink: int) -> None:
-    """Packets to frames of the stream `sink`, and frames of the stream `source` to packets, until either side ends."""
+    """Packets to frames of the stream `sink`, and frames of `source` to packets, until either side ends."""
     pending = b""
     watched: list[Any] = [packets, source]
     while True:
@@ -419,6 +421,6 @@ def main(words: list[str], source: str = "") -> int:
     return 0
 
 
-# The first one comes through ssh's standard input, where SOURCE is its text; the others from the file that it wrote.
+# The first one comes through ssh's standard input, as SOURCE; the others from the file that it wrote.
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:], globals().get("SOURCE", "")))
