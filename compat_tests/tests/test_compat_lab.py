@@ -99,6 +99,40 @@ print(json.dumps(said))
     }
 
 
+def test_a_command_ends_with_whoever_started_it_here_and_with_the_lease(tmp_path: Path) -> None:
+    said = told(
+        tmp_path,
+        1,
+        """
+import json
+from vbuskit.base.wait import until
+pool = Pool(run, hosts, folder / "run", "run")
+asleep = ["sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null | grep -cx sleep; :"]
+
+def sleeping(lease, count):
+    return bool(until(lambda: run(lease.command(asleep)).strip() == str(count), 20))
+
+said = {}
+with pool.lease("a") as lease:
+    words = lease.command(["sh", "-c", "setsid sleep 600 & sleep 600"])
+    with run.start(words, output=folder / "out"):
+        said["both are there"] = sleeping(lease, 2)
+    said["both are gone"] = sleeping(lease, 0)
+    run.start(words, output=folder / "out")
+    said["there again"] = sleeping(lease, 2)
+with pool.lease("b") as lease:
+    said["gone again"] = run(lease.command(asleep)).strip()
+print(json.dumps(said))
+""",
+    )
+    assert said == {
+        "both are there": True,
+        "both are gone": True,
+        "there again": True,
+        "gone again": "0",
+    }
+
+
 def test_a_host_whose_key_is_another_one_is_not_entered(tmp_path: Path) -> None:
     said = told(
         tmp_path,

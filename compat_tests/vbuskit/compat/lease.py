@@ -129,8 +129,11 @@ class Lease:
         return self.way.words(["python3", self.script, verb, *args])
 
     def command(self, args: Sequence[Arg]) -> list[Arg]:
-        """The same command, there; it ends with the lease at the latest."""
-        return self.words("run", self.socket, *args)
+        """The same command, there, without a standard input; it ends with the lease at the latest.
+
+        ssh's own is a pipe that we keep open: its end is what tells the host that ssh is gone here.
+        """
+        return ["sh", "-c", 'exec "$@" <"$0"', self.way.tie, *self.words("run", self.socket, *args)]
 
     def cell(self, name: str) -> None:
         """Note that it starts. Raises Blocked when the host is ours no more."""

@@ -81,12 +81,18 @@ class Address:
 
 
 class Way:
-    """How commands get to a host; `close` when nobody needs it any more."""
+    """How commands get to a host; `close` when nobody needs it any more.
+
+    tie: a pipe that ends when we do
+    """
 
     def __init__(self, address: Address) -> None:
         self.address = address
         # Short: ssh's and vbusd's sockets lie below it, and a UNIX path has 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="vb", dir=STAGE if STAGE.is_mount() else None))
+        self.tie = self.folder / "tie"
+        os.mkfifo(self.tie)
+        self._held = os.open(self.tie, os.O_RDWR | os.O_CLOEXEC)
         if address.host:
             (self.folder / "config").write_text(CONFIG.format(folder=self.folder, more=chosen(address)))
             wrapper = self.folder / "ssh"
@@ -111,6 +117,7 @@ class Way:
         return f"qemu+ssh://{self.address.host}{self.address.path}?{query}"
 
     def close(self) -> None:
+        os.close(self._held)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -226,15 +226,17 @@ def run(lease_socket: str, words: list[str]) -> int:
     us = os.getpid()
     child = os.fork()
     if child == 0:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         become(words, us)
     watch = select.poll()
     watch.register(woken, select.POLLIN)
     watch.register(lease, select.POLLIN | select.POLLRDHUP)
-    watch.register(1, 0)  # whoever read it is gone: so is the session
+    watch.register(0, select.POLLIN | select.POLLRDHUP)  # says nothing: it only ends, with the session
+    watch.register(1, 0)  # or whoever read this one is gone
     code = None
     while code is None:
         ready = dict(watch.poll())
-        if lease.fileno() in ready or ready.get(1, 0) & GONE:
+        if lease.fileno() in ready or 0 in ready or ready.get(1, 0) & GONE:
             break
         if woken in ready and {*os.read(woken, 64)} - {signal.SIGCHLD}:
             break
