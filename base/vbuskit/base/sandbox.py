@@ -37,14 +37,18 @@ MS_REC, MS_PRIVATE = 0x4000, 0x4_0000
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 ENDS = "vbuskit-ends"  # name of the memory file in which the reaper notes how orphans ended
+MARK = "VBUSKIT_SANDBOX"  # the number of the worker's mount namespace, for what it starts
 
 libc = ctypes.CDLL(None, use_errno=True)
-MARK = "VBUSKIT_SANDBOX"  # in the environment of whoever is inside: its mount namespace
 
 
 def is_inside() -> bool:
-    """Whether this process is a worker, or was started by one and shares its mounts, which are its own."""
-    return os.environ.get(MARK) == str(Path("/proc/self/ns/mnt").readlink())
+    """Whether this process is a worker, or was started by one and has the same mounts, which are its own."""
+    return os.environ.get(MARK) == own_mounts()
+
+
+def own_mounts() -> str:
+    return str(Path("/proc/self/ns/mnt").stat().st_ino)
 
 
 def enter() -> None:
@@ -116,7 +120,7 @@ def become_reaper(alive: int, ends: int) -> None:
         for number in FORWARDED:
             signal.signal(number, interrupt)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-        os.environ[MARK] = str(Path("/proc/self/ns/mnt").readlink())
+        os.environ[MARK] = own_mounts()
         return
     os._exit(wait_for(worker, ends))
 

@@ -221,6 +221,13 @@ class Connection:
                 return None
             raise
 
+    def running(self) -> list[str]:
+        """Names of the guests that run there, whoever started them."""
+        with translated(f"{self.uri}: look at its guests"):
+            return [
+                str(raw.name()) for raw in self._raw.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+            ]
+
     def close(self) -> None:
         with translated(f"{self.uri}: close"):
             self._raw.close()

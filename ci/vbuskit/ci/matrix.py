@@ -34,6 +34,7 @@ from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import ForeignHost, Host, PrivateHost, raise_stage
 from vbuskit.compat.plan import Coordinates
 from vbuskit.compat.plugin import PLAN, kind_of, planned_for
+from vbuskit.compat.pool import worker_spec
 from vbuskit.compat.scenario import scenarios
 from vbuskit.compat.strategy import Stand
 from vbuskit.drivers.kernel import modules, newest_release
@@ -281,10 +282,12 @@ def played(places: Places, words: Sequence[str], *, workers: int = 1, defect: st
 
 
 def play(desk: Desk, words: Sequence[str], workers: int) -> None:
-    spread = (
-        ["-n", str(workers), "--no-loadscope-reorder", "--max-worker-restart", "1000"] if workers > 1 else []
+    spread = ["--dist", "loadgroup", "--no-loadscope-reorder", "--max-worker-restart", "1000"]
+    spread += ["--tx", f"{workers}*{worker_spec()}"]
+    code = pytest.main(
+        [*PYTEST, *(spread if workers > 1 else ()), *words, "--pyargs", "vbuskit.compat.matrix"],
+        plugins=[desk],
     )
-    code = pytest.main([*PYTEST, *spread, *words, "--pyargs", "vbuskit.compat.matrix"], plugins=[desk])
     if desk.blocked:
         raise Blocked(desk.blocked, hint="free some space, or choose another folder with --out")
     if code == pytest.ExitCode.INTERRUPTED:

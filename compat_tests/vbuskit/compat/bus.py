@@ -196,7 +196,7 @@ class Bus:
     def kill_worker(self) -> int:
         """SIGKILL to the worker; returns the epoch of the one that took its place."""
         before = self.status()
-        os.kill(before.worker, signal.SIGKILL)
+        self.host.kill(before.worker)
         return self._next_epoch(before, lambda now: now.restarts > before.restarts)
 
     def renew(self) -> int:

@@ -86,7 +86,10 @@ class Watched:
 
 
 class Guest:
-    """Off until `boot`; leaving the `with` block pulls the plug. Every method says which guest failed."""
+    """Off until `boot`; leaving the `with` block pulls the plug. Every method says which guest failed.
+
+    Its files are where its host sees them; the folder of its console is there.
+    """
 
     def __init__(self, connection: Connection, hardware: Hardware) -> None:
         self.name = hardware.name
@@ -105,7 +108,6 @@ class Guest:
 
         Also when it floods its console or starts again and again; it is off then.
         """
-        self.serial.parent.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         self._console.restart()
         self._follow(self._connection.launch(domain_xml(self.hardware)), seconds)

@@ -10,7 +10,6 @@ once for each chosen guest; `@pytest.mark.vbuskit(needs=["negotiate"])` says wha
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,6 +25,7 @@ from vbuskit.base.run import Runner
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.bus import Bus, Card
 from vbuskit.compat.cells import Cell, Outcome, document_of
+from vbuskit.compat.crash import Groups
 from vbuskit.compat.evidence import Before, examine
 from vbuskit.compat.guest import Guest
 from vbuskit.compat.guests import choose_guests, guest_kinds, images_of
@@ -34,7 +34,6 @@ from vbuskit.compat.plan import Axes, Coordinates, Planned, plan
 from vbuskit.compat.scenario import Scenario, choose
 from vbuskit.compat.strategy import Stand, Strategy
 
-DEATHS = 2  # so many workers may die of a test
 OWN = "test"  # where a scenario's name would be, for a test that is none
 FIXTURES = frozenset({"lane", "bench", "guest", "bus", "device"})
 
@@ -212,28 +211,9 @@ def param(where: Coordinates) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A guest's tests stay together: `--dist loadgroup`, which xdist 3.8 leaves undone with pytest 9.2."""
-    from xdist.scheduler import LoadScopeScheduling
-
+    """A guest's tests stay together."""
     guests = sorted({each.coordinates.guest for each in config.stash[PLAN]}, key=len)
-
-    deaths: Counter[str] = Counter()
-
-    class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            return group_of(nodeid, guests)
-
-        def remove_node(self, node: Any) -> Any:
-            """Another worker gets what a dead one had, but for a test of which workers die."""
-            for unit in self.assigned_work[node].values():
-                for test in (name for name, done in unit.items() if not done):
-                    deaths[test] += 1
-                    unit[test] = deaths[test] == DEATHS
-                    super().remove_node(node)
-                    return test
-            return super().remove_node(node)
-
-    return GroupScheduling(config, log)
+    return Groups(config, log, lambda name: group_of(name, guests))
 
 
 def group_of(nodeid: str, guests: Sequence[str]) -> str:
