@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Image:
 def image_for(run: Runner, places: Places, recipe: Recipe) -> Image:
     """The image from the cache, verified; built first when it is not there or not what it was."""
     shelf = make(places.cache / "images")
+    with suppress(Refused):  # who only takes one does not wait for who builds another
+        return held(shelf, recipe)
     with locked(shelf):
         sweep(shelf)
         try:
