@@ -94,7 +94,7 @@ def build(run: Runner, recipe: Recipe, shelf: Path, kept: Kept, *, anew: bool = 
     has_room(shelf, "a guest image", ROOM)
     with draft_on(shelf, recipe.key) as draft:
         tree = draft / "tree"
-        install(run, recipe, tree, kept, () if anew else kept.locked(recipe.key))
+        install(run, recipe, tree, kept, () if anew else kept.locked(recipe.wanted))
         settle(recipe, tree)
         make_initrd(run, recipe, tree)
         list_packages(run, tree, draft)
@@ -137,7 +137,7 @@ def install_new(run: Runner, recipe: Recipe, tree: Path, kept: Kept) -> None:
     )
     if done.code:
         raise why_no_image(done, recipe, source())
-    kept.keep(run, recipe.key, debs.glob("*.deb"))
+    kept.keep(run, recipe.wanted, debs.glob("*.deb"))
     shutil.rmtree(debs)
 
 

@@ -46,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--fresh", action="store_true", help="of what the mirror has now, not of packages that were kept"
     )
     shell = verbs.add_parser("shell", help="boot a throw-away copy, and sit at its console; root")
-    shell.add_argument("guest", metavar="NAME")
+    shell.add_argument("guest", nargs=1, metavar="NAME")
     shell.add_argument("--command", metavar="LINE", help="run that in it, and end with its exit code")
     for verb in (listing, building, shell):
         verb.add_argument(
@@ -73,9 +73,7 @@ def main(options: argparse.Namespace) -> int:
     images = images_of(options.image)
     if options.verb == "list":
         return listed(places, list(guest_kinds(places.tree, images).values()))
-    kinds = choose_guests(
-        places.tree, [*options.guest] if options.verb == "build" else [options.guest], images
-    )
+    kinds = choose_guests(places.tree, options.guest, images)
     for kind in kinds:
         if kind.absent:
             raise Blocked(f"{kind.name}: {kind.absent}")
@@ -88,15 +86,17 @@ def listed(places: Places, kinds: list[GuestKind]) -> Exit:
     """A guest's own image; the ones that some scenarios want besides have more packages."""
     print(ROW.format("guest", "kernel", "level", "image", "last used", "").rstrip())
     found = {item.path.name: item for item in cache.items(places, {"image": cache.GUESTS["image"]})}
+    own = set()
     for kind in kinds:
         recipe = recipe_here(places, kind)
         kernel = recipe.release if recipe else kind.linux.name if kind.linux else kind.system
-        item = found.pop(recipe.key, None) if recipe else None
+        item = found.get(recipe.key) if recipe else None
+        own.add(item.path.name if item else "")
         size, used = (mib(item.size), day(item.used)) if item else ("-", "-")
         why = f"excluded: {kind.excluded}" if kind.excluded else ""
         print(ROW.format(kind.name, kernel, kind.level, size, used, why).rstrip())
-    if found:
-        print(f"and {len(found)} other images, {mib(sum(item.size for item in found.values()))}")
+    if others := [item for name, item in found.items() if name not in own]:
+        print(f"and {len(others)} other images, {mib(sum(item.size for item in others))}")
     return Exit.OK
 
 
