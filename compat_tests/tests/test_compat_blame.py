@@ -23,6 +23,7 @@ MOVED = TimedOut("guest: its agent did not answer within 300 s", moved="its disk
 ENDED = "2026-11-23T22:34:46.8Z qemu-system-x86_64: terminating on signal 15 from pid 17 ({})\n"
 STALL = "[  60.1] watchdog: BUG: soft lockup - CPU#0 stuck for 22s!"
 OOPS = "[  60.1] BUG: kernel NULL pointer dereference, address: 0000000000000000"
+TIMER = "IO-APIC + timer doesn't work!  Boot with apic=debug and send a report."
 NEW: dict[str, Any] = {"installed": False, "answered": False}
 
 
@@ -67,6 +68,7 @@ CASES: dict[str, tuple[Blame, Evidence]] = {
     "emergency shell with our hook": (PRODUCT, Evidence(error=LATE, serial="(initramfs) ", answered=False)),
     "shell, and slow": (PRODUCT, Evidence(error=LATE, serial="(initramfs) ", slow=9)),
     "panic of an image": (IMAGE, Evidence(error=LATE, serial="Kernel panic - not syncing: VFS", **NEW)),
+    "no timer": (INFRASTRUCTURE, Evidence(error=LATE, serial=f"Kernel panic - not syncing: {TIMER}")),
     "panic": (PRODUCT, Evidence(error=LATE, serial="Kernel panic - not syncing: VFS")),
     "oops of an image": (IMAGE, Evidence(error=CellRed("dmesg"), sick=(OOPS,), installed=False)),
     "oops": (PRODUCT, Evidence(error=MOVED, sick=(OOPS,))),

@@ -41,6 +41,8 @@ SHELLS = re.compile(
     r"Give root password for maintenance|Press Enter for maintenance|Cannot open access to console"
 )
 PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*")
+# Before any module can be: the host did not get round to the guest's timer while its kernel looked for it.
+NO_TIMER = re.compile(r"IO-APIC \+ timer doesn't work")
 STALLS = re.compile(r"soft lockup|blocked for more than|self-detected stall|detected stalls")
 NO_MEMORY = re.compile(r"[Cc]annot allocate memory|cannot set up guest memory")
 SIGNALLED = re.compile(r"terminating on signal (\d+) from pid \d+ \((?P<who>[^)]*)\)")
@@ -190,6 +192,11 @@ def killed(evidence: Evidence) -> str:
     return f"vbusd: {ended(KILLED)}" if evidence.vbusd == KILLED else ""
 
 
+def untimed(evidence: Evidence) -> str:
+    found = PANIC.search(evidence.serial)
+    return found[0] if found and NO_TIMER.search(found[0]) else ""
+
+
 def stalled(evidence: Evidence) -> str:
     """Only before we are in it: a stall with our modules loaded may be theirs, on whatever machine."""
     only = all(STALLS.search(line) for line in evidence.sick)
@@ -243,6 +250,7 @@ RULES = (
     Rule(Blame.PRODUCT, "QEMU crashed, and our device is what is special about it", crash_of_qemu),
     Rule(Blame.INFRASTRUCTURE, "libvirtd ended, which is none of ours", libvirtd_gone),
     Rule(Blame.INFRASTRUCTURE, "a program was killed from outside", killed),
+    Rule(Blame.INFRASTRUCTURE, "the guest's kernel found no timer, before it loads any module", untimed),
     Rule(Blame.TIMEOUT, "the guest's watchdogs found it late, without our packages in it", stalled),
     Rule(Blame.IMAGE, "the guest is lost, and our packages were never in it", lost_image),
     Rule(
