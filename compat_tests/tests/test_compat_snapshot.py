@@ -261,11 +261,10 @@ def test_the_one_that_was_unused_for_longest_makes_room_and_one_that_is_used_nev
     bench: Bench, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = bench_in(places, "other")
-    for number, done in enumerate(("old", "used", "young")):
+    for number, done in enumerate(("old", "used", "young"), start=1):
         staged(bench, (done,))
         os.utime(folder_of(bench, done), (number, number))
-    staged(other, ("used",))  # it is in use, and young again; `bench` holds "young" no more than that
-    bench.guest.leases.close()
+    staged(other, ("used",))  # and it is in use from now on
     os.utime(folder_of(bench, "used"), (0, 0))
     size = sum(file.stat().st_size for file in folder_of(bench, "old").iterdir())
     room = snapshot.room_for(bench.guest.hardware)

@@ -17,15 +17,15 @@ ET.register_namespace("qemu", QEMU)
 
 MACHINE = "pc-q35-7.2"  # in full: an alias would be another machine on another host
 EMULATOR = Path("/usr/bin/qemu-system-x86_64")
-# norandmaps: TCG keeps translated code by its virtual address; with every process at the same one, a
-# program starts four times as fast.
-# no_timer_check: as on KVM; on a busy machine the kernel may miss its timer when it looks for it, and panic.
 BUS = "vbus0"  # its name among the guest's shared memories
 BUS_SLOT, STRANGER_SLOT, PORT_SLOT = 0x10, 0x11, 0x12  # on the root bus
 # The port where a bus comes and goes while the guest runs, the last of as many; libvirt puts the other
 # devices behind the first ones.
 PORT = 8
 RESERVED = "32M"  # behind each port, for a window of 16 MiB
+# norandmaps: TCG keeps translated code by its virtual address; with every process at the same one, a
+# program starts four times as fast.
+# no_timer_check: as on KVM; on a busy machine the kernel may miss its timer when it looks for it, and panic.
 CMDLINE = (
     "rw console=ttyS0 net.ifnames=0 norandmaps no_timer_check systemd.show_status=no loglevel=5"
     # On a busy machine a service may take minutes; who waits for the guest is the one to give it up.

@@ -133,6 +133,7 @@ def restore(bench: Bench, key: str) -> None:
         snapshot = load(folder)
         upon(bench, snapshot.disk.path)
         guest.restore(snapshot.memory.path)
+        guest.leases.close()  # of the one that it stood on before
         guest.leases.push(lease.pop_all())
 
 
