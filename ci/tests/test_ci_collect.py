@@ -131,3 +131,23 @@ def test_shards_of_two_commits_are_refused(
 def test_no_shard_at_all_is_blocked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*WORDS, str(tmp_path)]) == Exit.BLOCKED
     assert "no shard left results there" in capsys.readouterr().err
+
+
+def test_an_odd_cell_of_a_job_that_was_tampered_with_is_one_more_and_hides_none(
+    shard: Shard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = cell("debian-13", "../x\n[boot]")
+    odd.axes = {"colour": "green"}
+    shard(1, "debian-12")
+    shard(2, "debian-13", [odd])
+    assert cli.main([*WORDS, str(tmp_path)]) == Exit.FAILED
+    assert "4 of 9 cells did not hold" in capsys.readouterr().out
+
+
+def test_results_that_no_run_wrote_are_refused(
+    shard: Shard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard(1, "debian-12")
+    write(tmp_path / "shard-2" / "results.json", '{"schema": 3, "cells": 7}')
+    assert cli.main([*WORDS, str(tmp_path)]) == Exit.REFUSED
+    assert "not what a run writes" in capsys.readouterr().err

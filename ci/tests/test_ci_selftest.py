@@ -218,8 +218,8 @@ def test_it_prints_a_table_and_writes_one_file(
     assert f"1 held, 1 failed, 1 not possible here; send back {path}" in said.err
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     files = packed(path)
-    assert [*files] == [f"selftest-kvm/{name}" for name in ("selftest.json", "good.log", "bad.log")]
-    document = json.loads(files["selftest-kvm/selftest.json"])
+    assert [*files] == [f"selftest/{name}" for name in ("selftest.json", "good.log", "bad.log")]
+    document = json.loads(files["selftest/selftest.json"])
     assert [check["outcome"] for check in document["checks"]] == ["held", "failed", "not possible here"]
 
 
@@ -269,7 +269,7 @@ def test_who_loses_patience_has_what_was_found(start: Callable[..., Exit], tmp_p
     checks = [one(id="good", command=("true",)), one(id="late", command=("true",), needs=[interrupted])]
     with pytest.raises(KeyboardInterrupt):
         start(checks)
-    document = json.loads(packed(tmp_path / "out/selftest-kvm.tar.gz")["selftest-kvm/selftest.json"])
+    document = json.loads(packed(tmp_path / "out/selftest-kvm.tar.gz")["selftest/selftest.json"])
     assert [(each["outcome"], each["reason"]) for each in document["checks"]] == [
         ("held", ""),
         ("not possible here", "interrupted before"),
@@ -288,7 +288,7 @@ def test_the_file_says_neither_who_nor_where(
     )
     answer = replace(answer, reason=names)
     (folder / "x.log").write_text(names)
-    pack(tmp_path / "f.tar.gz", "kvm", {"system": names}, [answer], folder, tmp_path / "tree")
+    pack(tmp_path / "f.tar.gz", {"system": names}, [answer], folder, tmp_path / "tree")
     for name, text in packed(tmp_path / "f.tar.gz").items():
         assert str(Path.home()) not in text, name
         assert str(tmp_path) not in text, name
@@ -301,9 +301,9 @@ def test_the_file_is_bounded_and_says_what_it_left_out(machine: Machine, tmp_pat
     answers = list(Try(machine, tmp_path, tmp_path).all(checks, {}))
     for check in checks:
         (tmp_path / f"{check.id}.log").write_text("begin" + "x" * LOG_BYTES + "end")
-    pack(tmp_path / "f.tar.gz", "kvm", {}, answers, tmp_path, tmp_path)
+    pack(tmp_path / "f.tar.gz", {}, answers, tmp_path, tmp_path)
     files = packed(tmp_path / "f.tar.gz")
-    document = json.loads(files.pop("selftest-kvm/selftest.json"))
+    document = json.loads(files.pop("selftest/selftest.json"))
     assert document["left_out"] == [f"x{count - 2}.log", f"x{count - 1}.log"]
     assert sum(map(len, files.values())) <= ALL_BYTES
     assert all(text.endswith("end") and "begin" not in text for text in files.values())
@@ -345,7 +345,7 @@ def test_the_documented_keys_are_those_of_the_file(
     machine: Machine, tmp_path: Path, start: Callable[..., Exit]
 ) -> None:
     start([one(command=("true",))])
-    document = json.loads(packed(tmp_path / "out/selftest-kvm.tar.gz")["selftest-kvm/selftest.json"])
+    document = json.loads(packed(tmp_path / "out/selftest-kvm.tar.gz")["selftest/selftest.json"])
     text = (ROOT / "docs/selftest.md").read_text()
     listed = set(re.findall(r"^\| `([\w.\[\]]+)` \|", text, re.MULTILINE))
     assert listed == {

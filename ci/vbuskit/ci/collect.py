@@ -11,8 +11,9 @@ from pathlib import Path
 from vbuskit.base.errors import Blocked, Refused
 from vbuskit.ci import results
 from vbuskit.ci.facts import Guest, Host, RunFacts
+from vbuskit.ci.verdict import cell_id
 from vbuskit.compat.cells import Blame, Cell, Outcome
-from vbuskit.compat.plan import Coordinates, Planned
+from vbuskit.compat.plan import Planned
 
 NAMES = "shard-*"  # folders, each what `./vbuskit matrix run --out` left
 
@@ -25,7 +26,7 @@ def collected(out: Path) -> tuple[RunFacts, list[Cell]]:
             f"{out}/{NAMES}: no shard left results there", hint="./vbuskit matrix run --shard 1/2 --out ..."
         )
     cells = [cell for _, cells in shards for cell in cells]
-    twice = [cell for cell, count in Counter(map(id_of, cells)).items() if count > 1]
+    twice = [cell for cell, count in Counter(map(cell_id, cells)).items() if count > 1]
     if twice:
         raise Refused(f"{twice[0]}: several shards tried it", hint="are results of another run there?")
     return together([facts for facts, _ in shards]), cells
@@ -66,7 +67,7 @@ def listed(texts: Iterable[str]) -> str:
 
 def untried(planned: Iterable[Planned], cells: Iterable[Cell]) -> list[Cell]:
     """A red cell for each of the plan that nobody tells of, unless its guest could not be prepared."""
-    told = {id_of(cell) for cell in cells}
+    told = {cell_id(cell) for cell in cells}
     unprepared = {cell.guest for cell in cells if cell.name == "prepare" and cell.outcome is Outcome.RED}
     return [
         Cell(
@@ -89,7 +90,3 @@ def with_guests(facts: RunFacts, informing: Iterable[str]) -> RunFacts:
     known = {guest.name for guest in facts.guests}
     missing = tuple(Guest(name=name, informing=True) for name in informing if name not in known)
     return replace(facts, guests=facts.guests + missing)
-
-
-def id_of(cell: Cell) -> str:
-    return Coordinates(cell.guest, cell.name, **cell.axes).id

@@ -19,6 +19,7 @@ from vbuskit.base import artifact
 from vbuskit.base.errors import Blocked, Exit, VbuskitError
 from vbuskit.base.run import Runner
 from vbuskit.ci.machine import Machine
+from vbuskit.ci.road import say
 
 SCHEMA = 1
 LOG_BYTES = 512 * 1024  # of one log, from its end; results may be twice as long
@@ -97,6 +98,7 @@ class Try:
         missing = self.missing(check)
         if missing:
             return Answer(check.id, check.statement, Outcome.IMPOSSIBLE, missing)
+        say(f"{check.id}: tried now, for up to {check.minutes} min")
         start = time.monotonic()
         words = self.words(check)
         outcome, reason = self.outcome(check, words)
@@ -151,16 +153,13 @@ def table(answers: Iterable[Answer]) -> Iterator[str]:
             yield f"{'':44}{answer.reason}"
 
 
-def pack(
-    path: Path, name: str, facts: Mapping[str, str], answers: Sequence[Answer], folder: Path, tree: Path
-) -> None:
+def pack(path: Path, facts: Mapping[str, str], answers: Sequence[Answer], folder: Path, tree: Path) -> None:
     """One tar.gz: selftest.json, and what the checks left, cut and without names of this machine."""
     clean = cleaner(folder, tree)
     found = dict(logs(folder, answers))
     kept = dict(bounded(found))
     document = {
         "schema": SCHEMA,
-        "list": name,
         "machine": {key: clean(value) for key, value in facts.items()},
         "checks": [
             {**asdict(each), "reason": clean(each.reason), "command": clean(each.command)}
@@ -170,9 +169,9 @@ def pack(
     }
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as tar:
-        add(tar, f"selftest-{name}/selftest.json", json.dumps(document, indent=1) + "\n")
+        add(tar, "selftest/selftest.json", json.dumps(document, indent=1) + "\n")
         for member, text in kept.items():
-            add(tar, f"selftest-{name}/{member}", clean(text))
+            add(tar, f"selftest/{member}", clean(text))
     artifact.write(path, raw.getvalue(), 0o600)
 
 

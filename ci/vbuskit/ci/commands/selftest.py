@@ -16,7 +16,7 @@ from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.ci.facts import look_at_checkout, look_at_host
 from vbuskit.ci.machine import Machine
-from vbuskit.ci.road import say
+from vbuskit.ci.road import alone, say
 from vbuskit.ci.selftest import Answer, Check, Outcome, Try, exit_code, pack, table
 from vbuskit.ci.statements import LISTS
 
@@ -47,10 +47,20 @@ def tried(options: argparse.Namespace, places: Places, machine: Machine) -> Exit
     if options.show:
         print("\n".join(shown(attempt, checks)))
         return Exit.OK
-    shutil.rmtree(folder, ignore_errors=True)
-    places.work("selftest")
-    facts, answers = facts_of(places, machine), list[Answer]()
     path = options.out or places.out / f"selftest-{options.list}.tar.gz"
+    with alone(places):
+        shutil.rmtree(folder, ignore_errors=True)
+        places.work("selftest")
+        answers = answered(attempt, checks, told, path, facts_of(places, machine))
+    say(f"{counted(answers)}; send back {path}")
+    return exit_code(answers)
+
+
+def answered(
+    attempt: Try, checks: list[Check], told: dict[str, tuple[bool, str]], path: Path, facts: dict[str, str]
+) -> list[Answer]:
+    """Each answer is told at once, and all of them are in the file, whatever ends this."""
+    answers: list[Answer] = []
     start = time.monotonic()
     try:
         for answer in attempt.all(checks, told):
@@ -62,9 +72,8 @@ def tried(options: argparse.Namespace, places: Places, machine: Machine) -> Exit
             Answer(each.id, each.statement, Outcome.IMPOSSIBLE, "interrupted before") for each in left
         ]
         facts["seconds"] = f"{time.monotonic() - start:.0f}"
-        pack(path, options.list, facts, answers, folder, places.tree)
-    say(f"{counted(answers)}; send back {path}")
-    return exit_code(answers)
+        pack(path, facts, answers, attempt.folder, attempt.tree)
+    return answers
 
 
 def chosen(checks: tuple[Check, ...], names: list[str] | None) -> list[Check]:
