@@ -70,9 +70,9 @@ with leased_host(run, hosts, folder / "run", "group") as host:
     there = host.bring(one, two)
     changed = run.attempt(host.command(["sh", "-c", 'chmod +w "$1"; echo x >>"$1"', "sh", there[0]])).code
     again = host.bring(one, two)
-    place = host.place("console")
+    place = host.place(folder / "console")
     run(host.command(["sh", "-c", 'echo seen >"$1"', "sh", place]))
-    host.fetch(place, folder / "fetched")
+    host.fetch(folder / "console")
     said = {
         "name": run(host.command(["uname", "-n"])).strip(),
         "guests": host.connection.running(),
@@ -80,7 +80,7 @@ with leased_host(run, hosts, folder / "run", "group") as host:
         "program": run(host.command([there[1]])),
         "together": there[0].parent == there[1].parent and there == again and not changed,
         "elsewhere": not any(each.exists() for each in there),
-        "fetched": (folder / "fetched").read_text(),
+        "fetched": (folder / "console").read_text(),
     }
 with leased_host(run, hosts, folder / "run", "again") as host:
     said["scratch"] = run.attempt(host.command(["ls", place])).code

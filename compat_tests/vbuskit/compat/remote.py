@@ -49,9 +49,9 @@ class RemoteHost:
         """Of what lies there only vbusd's administrator socket is seen from here."""
         return self.lease.way.folder / path.lstrip("/")
 
-    def place(self, name: str) -> Path:
-        """A path on the host for a guest's disk or console; it goes with the lease."""
-        return Path(self.lease.scratch) / name
+    def place(self, near: Path) -> Path:
+        """In a folder that goes with the lease."""
+        return Path(self.lease.scratch) / near.name
 
     def bring(self, *files: Path) -> list[Path]:
         """The same files there, in one folder, copied once and verified by what is there."""
@@ -75,10 +75,9 @@ class RemoteHost:
     def _cache(self) -> Path:
         return Path(self.lease.scratch).parents[1]
 
-    def fetch(self, path: Path, into: Path) -> None:
-        """A file of the host, such as a guest's console, as it is now."""
-        make(into.parent)
-        self._run(["sh", "-c", TO_FILE, into, *self.command(["cat", path])])
+    def fetch(self, near: Path) -> None:
+        make(near.parent)
+        self._run(["sh", "-c", TO_FILE, near, *self.command(["cat", self.place(near)])])
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         self._run(self.command(["kill", "-s", str(number.value), str(pid)]))
