@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from vbuskit.base.artifact import Artifact, digest_of
-from vbuskit.base.errors import Blocked, Refused
+from vbuskit.base.errors import Blocked
 from vbuskit.base.places import make
 from vbuskit.base.run import Arg, Process, Runner
 from vbuskit.base.virt import Connection
@@ -62,8 +62,6 @@ class RemoteHost:
         for each in artifacts:
             if each.path.name in lacking:
                 self._put(key, each)
-        if left := self._run(self.lease.words("have", key, *pairs)).splitlines():
-            raise Refused(f"{self.name}: {', '.join(left)}: another file arrived than was sent")
         return [self._cache / key / each.path.name for each in artifacts]
 
     def _put(self, key: str, file: Artifact) -> None:
