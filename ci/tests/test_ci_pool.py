@@ -52,14 +52,14 @@ with leased_host(run, hosts, folder / "run", "debian-12") as host:
     disk, kernel, initrd = host.bring(image.disk.path, image.kernel.path, image.initrd.path)
     [there] = host.bring(iso.path)
     brought = host.bring(*(each.path for each in programs.values()))
-    overlay, console = host.place("disk.qcow2"), host.place("console.log")
+    overlay, console = host.place(folder / "disk.qcow2"), folder / "console.log"
     run(host.command(["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", "qcow2", overlay]))
     names = dict(zip(programs, brought))
     bus = Bus(run=run, host=host, name="debian-12", programs=names, logs=folder / "logs")
     with bus:
         hardware = Hardware(
-            name="debian-12", disk=overlay, kernel=kernel, initrd=initrd, serial=console, bus=bus.socket,
-            stranger=True, nic=Nic(), kvm=has_kvm(),
+            name="debian-12", disk=overlay, kernel=kernel, initrd=initrd, serial=host.place(console),
+            bus=bus.socket, stranger=True, nic=Nic(), kvm=has_kvm(),
         )
         from cryptography.x509.oid import NameOID
         signer = key.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
@@ -76,10 +76,10 @@ with leased_host(run, hosts, folder / "run", "debian-12") as host:
             before = bus.status().worker
             bus.kill_worker()
             said["another worker"] = bus.confirmed() if bus.status().worker != before else "the same"
-        host.fetch(console, folder / "console.log")
+        host.fetch(console)
     cached = [each.is_relative_to("/var/cache/vbuskit-host") for each in (disk, there)]
     said["files"] = cached == [True, True] and not disk.exists() and not there.exists()
-said["console"] = "Linux version" in (folder / "console.log").read_text(errors="replace")
+said["console"] = "Linux version" in console.read_text(errors="replace")
 print(json.dumps(said))
 """
 

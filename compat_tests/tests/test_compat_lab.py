@@ -70,9 +70,9 @@ with leased_host(run, hosts, folder / "run", "group") as host:
     there = host.bring(one, two)
     changed = run.attempt(host.command(["sh", "-c", 'chmod +w "$1"; echo x >>"$1"', "sh", there[0]])).code
     again = host.bring(one, two)
-    place = host.place("console")
+    place = host.place(folder / "console")
     run(host.command(["sh", "-c", 'echo seen >"$1"', "sh", place]))
-    host.fetch(place, folder / "fetched")
+    host.fetch(folder / "console")
     said = {
         "name": run(host.command(["uname", "-n"])).strip(),
         "guests": host.connection.running(),
@@ -80,7 +80,7 @@ with leased_host(run, hosts, folder / "run", "group") as host:
         "program": run(host.command([there[1]])),
         "together": there[0].parent == there[1].parent and there == again and not changed,
         "elsewhere": not any(each.exists() for each in there),
-        "fetched": (folder / "fetched").read_text(),
+        "fetched": (folder / "console").read_text(),
     }
 with leased_host(run, hosts, folder / "run", "again") as host:
     said["scratch"] = run.attempt(host.command(["ls", place])).code
@@ -178,6 +178,52 @@ with pool.lease("b") as lease:
 """,
     )
     assert said == {"said": "10.79.0.1: guests run there: stranger", "then": []}
+
+
+# In the sandbox: the host's end of the network goes down under a lease, without a word to either side.
+CUT = """
+import json, os, sys
+from pathlib import Path
+from vbuskit.base import sandbox
+from vbuskit.base.run import Runner
+from vbuskit.base.wait import until
+from vbuskit.compat.lab import Lab
+sandbox.enter()
+run, folder = Runner(), Path(sys.argv[1])
+with Lab(run, 1, folder / "lab") as lab:
+    [host] = lab.hosts
+    # TCP gives up after seconds instead of a quarter of an hour.
+    run(host.command(["sh", "-c", "echo 4 >/proc/sys/net/ipv4/tcp_retries2"]))
+    os.environ.update(lab.environment)
+    words = lab.command([sys.executable, "-c", sys.argv[2], folder, *lab.uris])
+    with run.converse(words, errors=folder / "errors") as holder:
+        holder.heard(30)
+        lock = ["flock", "-n", host.seen("/run/lock/vbuskit.lease"), "true"]
+        assert run.attempt(lock).code == 1
+        run(lab.command(["ip", "link", "set", "host1", "down"]))
+        said = {"holder": holder.heard(60)}
+        said["free"] = bool(until(lambda: run.attempt(lock).code == 0, 60))
+print(json.dumps(said))
+"""
+HELD = """
+import time
+with leased_host(run, hosts, folder / "run", "group") as host:
+    run.start(host.command(["sleep", "600"]), output=folder / "out")
+    print("held", flush=True)
+    try:
+        while True:
+            host.lease.check()
+            time.sleep(0.05)
+    except Blocked as error:
+        print(error, flush=True)
+"""
+
+
+def test_a_connection_that_is_cut_without_a_word_is_noticed_by_both_ends(tmp_path: Path) -> None:
+    said = json.loads(Runner()([sys.executable, "-c", CUT, tmp_path, ALONE + HELD], seconds=140))
+    assert "the lease is lost: Timeout, server 10.79.0.1 not responding" in str(said["holder"])
+    assert said["free"]
+    assert [each["event"] for each in LeaseLog(tmp_path / "run" / LOG).entries()] == ["take", "lost"]
 
 
 # A session as the matrix has them: groups of items on a leased host each. Each item proves by a folder there

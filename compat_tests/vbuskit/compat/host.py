@@ -68,6 +68,14 @@ class Host(Protocol):
         """The same files as the host sees them, all in one folder if they were; they are not written to."""
         ...
 
+    def place(self, near: Path) -> Path:
+        """Where the host has a file of a guest, such as its disk or its console, that is `near` here."""
+        ...
+
+    def fetch(self, near: Path) -> None:
+        """Have it here, as it is now."""
+        ...
+
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal a process whose number the host's programs said."""
         ...
@@ -129,6 +137,12 @@ class PrivateHost:
 
     def bring(self, *files: Path) -> list[Path]:
         return list(files)
+
+    def place(self, near: Path) -> Path:
+        return near
+
+    def fetch(self, near: Path) -> None:
+        """It is here."""
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(pid, number)
@@ -254,6 +268,12 @@ class ForeignHost:
 
     def bring(self, *files: Path) -> list[Path]:
         return list(files)
+
+    def place(self, near: Path) -> Path:
+        return near
+
+    def fetch(self, near: Path) -> None:
+        """It is here."""
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(pid, number)

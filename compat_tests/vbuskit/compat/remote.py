@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from vbuskit.base.artifact import Artifact, digest_of
-from vbuskit.base.errors import Blocked, Refused
+from vbuskit.base.errors import Blocked
 from vbuskit.base.places import make
 from vbuskit.base.run import Arg, Process, Runner
 from vbuskit.base.virt import Connection
@@ -49,9 +49,9 @@ class RemoteHost:
         """Of what lies there only vbusd's administrator socket is seen from here."""
         return self.lease.way.folder / path.lstrip("/")
 
-    def place(self, name: str) -> Path:
-        """A path on the host for a guest's disk or console; it goes with the lease."""
-        return Path(self.lease.scratch) / name
+    def place(self, near: Path) -> Path:
+        """In a folder that goes with the lease."""
+        return Path(self.lease.scratch) / near.name
 
     def bring(self, *files: Path) -> list[Path]:
         """The same files there, in one folder, copied once and verified by what is there."""
@@ -62,8 +62,6 @@ class RemoteHost:
         for each in artifacts:
             if each.path.name in lacking:
                 self._put(key, each)
-        if left := self._run(self.lease.words("have", key, *pairs)).splitlines():
-            raise Refused(f"{self.name}: {', '.join(left)}: another file arrived than was sent")
         return [self._cache / key / each.path.name for each in artifacts]
 
     def _put(self, key: str, file: Artifact) -> None:
@@ -75,10 +73,9 @@ class RemoteHost:
     def _cache(self) -> Path:
         return Path(self.lease.scratch).parents[1]
 
-    def fetch(self, path: Path, into: Path) -> None:
-        """A file of the host, such as a guest's console, as it is now."""
-        make(into.parent)
-        self._run(["sh", "-c", TO_FILE, into, *self.command(["cat", path])])
+    def fetch(self, near: Path) -> None:
+        make(near.parent)
+        self._run(["sh", "-c", TO_FILE, near, *self.command(["cat", self.place(near)])])
 
     def ended(self) -> int | None:
         """Its libvirtd is another machine's: nobody here knows how it ended."""
