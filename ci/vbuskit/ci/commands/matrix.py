@@ -23,7 +23,7 @@ BUILDS = 512  # MiB that a guest's packages, QEMU and vbusd take beside its own 
 
 # What is tried on each guest; whatever these need comes with them. None: all there is, but soaks.
 PROFILES: dict[str, Sequence[str] | None] = {
-    "smoke": ("transfer", "kill"),
+    "smoke": ("transfer", "kill", "hotadd"),
     "kernels": None,
     "soak": ("fio",),
 }
@@ -39,6 +39,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="SCENARIO", nargs="+", help="these instead of the profile's")
     parser.add_argument("--shard", type=shard, metavar="I/N", help="the I-th of N parts")
     parser.add_argument("--pairwise", action="store_true", help="each pair of values of axes at least once")
+    parser.add_argument(
+        "--retries", type=int, default=0, metavar="N", help="of cells that the machine spoilt"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="guests at a time; what fits here without")
     parser.add_argument(
         "--defect",
@@ -76,6 +79,7 @@ def main(options: argparse.Namespace) -> Exit:
     words += [f"--image={each}" for each in options.image or ()]
     words += [f"--shard={options.shard[0]}/{options.shard[1]}"] if options.shard else []
     words += ["--pairwise"] if options.pairwise else []
+    words += [f"--retries={options.retries}"]
     return played(places, words, workers=workers, defect=options.defect)
 
 
