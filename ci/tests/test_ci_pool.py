@@ -79,7 +79,7 @@ with leased_host(run, hosts, folder / "run", "debian-12") as host:
         host.fetch(console)
     cached = [each.is_relative_to("/var/cache/vbuskit-host") for each in (disk, there)]
     said["files"] = cached == [True, True] and not disk.exists() and not there.exists()
-said["console"] = "Linux version" in console.read_text(errors="replace")
+said["console"] = "Mounting root file system" in console.read_text(errors="replace")
 print(json.dumps(said))
 """
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,13 @@ import pytest
 from vbuskit.base.run import Runner
 from vbuskit.compat.ssh import IDENTITY, KNOWN_HOSTS, Address, Way
 
+KILLED = """
+import os
+from vbuskit.compat.ssh import Address, Way
+way = Way(Address.of("qemu:///system"))
+print(way.folder, flush=True)
+os.kill(os.getpid(), 9)
+"""
 URI = "qemu+ssh://ci@alpha:2222/system"
 
 
@@ -70,3 +78,12 @@ def test_a_way_leaves_nothing_when_it_is_closed() -> None:
 def test_a_libvirt_of_this_machine_needs_no_ssh() -> None:
     with way("qemu:///system") as made:
         assert (made.words(["true"]), made.uri) == (["true"], "qemu:///system")
+
+
+def test_the_folder_of_a_killed_owner_goes_with_the_next_one_and_no_other() -> None:
+    killed = Runner().attempt([sys.executable, "-c", KILLED])
+    folder = Path(killed.out.strip())
+    assert folder.is_dir()
+    with way("qemu:///system") as first, way("qemu:///system"):
+        assert first.folder.is_dir()
+        assert not folder.exists()

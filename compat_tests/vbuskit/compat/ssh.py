@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -18,6 +20,8 @@ from vbuskit.base.run import Arg
 from vbuskit.compat.host import STAGE
 
 IDENTITY, KNOWN_HOSTS = "VBUSKIT_SSH_IDENTITY", "VBUSKIT_SSH_KNOWN_HOSTS"
+
+PREFIX, TIE = "vbw-", "tie"
 
 # The first value wins, so nothing in the user's own file takes any of these back.
 CONFIG = """\
@@ -88,11 +92,8 @@ class Way:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        # Short: ssh's and vbusd's sockets lie below it, and a UNIX path has 107 bytes.
-        self.folder = Path(tempfile.mkdtemp(prefix="vb", dir=STAGE if STAGE.is_mount() else None))
-        self.tie = self.folder / "tie"
-        os.mkfifo(self.tie)
-        self._held = os.open(self.tie, os.O_RDWR | os.O_CLOEXEC)
+        self.folder, self._held = own_folder()
+        self.tie = self.folder / TIE
         if address.host:
             (self.folder / "config").write_text(CONFIG.format(folder=self.folder, more=chosen(address)))
             wrapper = self.folder / "ssh"
@@ -119,6 +120,30 @@ class Way:
     def close(self) -> None:
         os.close(self._held)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def own_folder() -> tuple[Path, int]:
+    """A folder with a pipe in it, and the pipe; folders whose owner was killed go.
+
+    Its path is short: ssh's and vbusd's sockets lie below it, and a UNIX path has 107 bytes.
+    """
+    place = STAGE if STAGE.is_mount() else Path(tempfile.gettempdir())
+    for folder in place.glob(f"{PREFIX}*"):
+        with suppress(FileNotFoundError):  # its owner was quicker
+            if folder.stat().st_uid == os.geteuid() and not has_reader(folder / TIE):
+                shutil.rmtree(folder, ignore_errors=True)
+    draft = Path(tempfile.mkdtemp(prefix=".vbw", dir=place))
+    os.mkfifo(draft / TIE)
+    held = os.open(draft / TIE, os.O_RDWR | os.O_CLOEXEC)
+    return draft.rename(place / draft.name.replace(".vbw", PREFIX)), held  # found only when it is held
+
+
+def has_reader(pipe: Path) -> bool:
+    try:
+        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno != errno.ENXIO
+    return True
 
 
 def chosen(address: Address) -> str:
