@@ -67,6 +67,7 @@ HERE = Path(__file__).parent
 strategy.Health = lambda bench: SimpleNamespace(check=lambda cell: None)
 strategy.examined = lambda *_, **__: nullcontext()
 strategy.unhurried = lambda: nullcontext(1.0)
+strategy.is_here = lambda host: False
 
 
 class Stand:
@@ -75,7 +76,7 @@ class Stand:
 
     @contextmanager
     def bench(self):
-        yield SimpleNamespace(guest=SimpleNamespace(name=self.where.guest, serial=Path("x")))
+        yield SimpleNamespace(guest=SimpleNamespace(name=self.where.guest, serial=Path("x")), host=None)
 
 
 def pytest_vbuskit_stand(config, where):

@@ -1,98 +1,94 @@
 # SPDX-License-Identifier: MIT
-"""A real guest on a host of a pool: all that it needs goes there by ssh, and libvirt is qemu+ssh."""
+"""The matrix on hosts of a pool: what guests need goes there by ssh, and no host has two cells at once."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vbuskit.base.run import Runner
+from vbuskit.base.run import Arg, Runner
+from vbuskit.compat.lease import LeaseLog, overlaps
 
+# In the sandbox, whose end is the lab's. Words: a folder, how many hosts, on which guest a worker is killed
+# while it installs, guests.
 LAB = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from vbuskit.base import sandbox
 from vbuskit.base.run import Runner
+from vbuskit.base.wait import until
 from vbuskit.compat.lab import Lab
+from vbuskit.compat.lease import LeaseLog
+
 sandbox.enter()
-run, folder = Runner(), Path(sys.argv[1])
-with Lab(run, 1, folder / "lab") as lab:
-    words = [sys.executable, "-c", sys.argv[2], folder, *lab.uris]
-    print(run(lab.command(words), env=lab.environment), end="")
-"""
+run, folder, count, kill, guests = Runner(), Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+log = folder / "out/logs/leases.jsonl"
 
-BENCH = """
-import json, sys
-from pathlib import Path
-from vbuskit.base.places import Places
-from vbuskit.base.run import Runner
-from vbuskit.ci.pipeline import Factory
-from vbuskit.compat.bench import Bench, tried
-from vbuskit.compat.bus import Bus
-from vbuskit.compat.domain import Hardware, Nic, has_kvm
-from vbuskit.compat.guest import Guest
-from vbuskit.compat.images import image_for
-from vbuskit.compat.pool import leased_host, noted
-from vbuskit.compat.recipe import Recipe
-from vbuskit.compat.scenario import choose
-from vbuskit.drivers.build import host_programs
-from vbuskit.drivers.kernel import modules, newest_release
-from vbuskit.kmp.keyring import chosen_key
 
-folder, hosts = Path(sys.argv[1]), sys.argv[2:]
-run, places = Runner(folder / "commands.log"), Places.from_environment(folder / "out")
-release, key = newest_release("cloud-amd64"), chosen_key(places)
-iso = Factory(run=run, places=places, key=key, kernel=release, build=modules).iso()
-image, programs = image_for(run, places, Recipe(release)), host_programs(run, places)
-said = {}
-with leased_host(run, hosts, folder / "run", "debian-12") as host:
-    disk, kernel, initrd = host.bring(image.disk.path, image.kernel.path, image.initrd.path)
-    [there] = host.bring(iso.path)
-    brought = host.bring(*(each.path for each in programs.values()))
-    overlay, console = host.place(folder / "disk.qcow2"), folder / "console.log"
-    run(host.command(["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", "qcow2", overlay]))
-    names = dict(zip(programs, brought))
-    bus = Bus(run=run, host=host, name="debian-12", programs=names, logs=folder / "logs")
-    with bus:
-        hardware = Hardware(
-            name="debian-12", disk=overlay, kernel=kernel, initrd=initrd, serial=host.place(console),
-            bus=bus.socket, stranger=True, nic=Nic(), kvm=has_kvm(),
-        )
-        from cryptography.x509.oid import NameOID
-        signer = key.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-        version = (places.tree / "VERSION").read_text().strip()
-        with Guest(host.connection, hardware) as guest:
-            bench = Bench(
-                run=run, places=places, host=host, guest=guest, image=image, bus=bus, iso=there,
-                version=version, signer=signer,
-            )
-            for kind in choose(["negotiate"]):
-                noted(host, kind.name)
-                [cell] = tried(bench, [kind])
-                said[cell.name] = [cell.outcome, cell.reason]
-            before = bus.status().worker
-            bus.kill_worker()
-            said["another worker"] = bus.confirmed() if bus.status().worker != before else "the same"
-        host.fetch(console)
-    cached = [each.is_relative_to("/var/cache/vbuskit-host") for each in (disk, there)]
-    said["files"] = cached == [True, True] and not disk.exists() and not there.exists()
-said["console"] = "Mounting root file system" in console.read_text(errors="replace")
-print(json.dumps(said))
+def installing():
+    entries = LeaseLog(log).entries() if log.exists() else []
+    return next((entry for entry in entries if entry["what"] == f"{kill}/install"), None)
+
+
+def pid_of(worker):
+    for process in Path("/proc").glob("[0-9]*/environ"):
+        words = process.read_bytes().split(b"\\0")
+        line = (process.parent / "cmdline").read_bytes()
+        if f"PYTEST_XDIST_WORKER={worker}".encode() in words and b"execnet" in line:
+            return int(process.parent.name)
+
+
+with Lab(run, count, folder / "lab") as lab:
+    words = [sys.executable, "-m", "vbuskit.ci.cli", "matrix", "run", "--out", folder / "out"]
+    words += ["--only", "negotiate", "--guest", *guests, "--hosts", *lab.uris]
+    with run.start(lab.command(words), env=lab.environment, output=folder / "said") as matrix:
+        if kill != "nobody":
+            entry = until(installing, 900, pause=0.2)
+            os.kill(pid_of(entry["worker"]), signal.SIGKILL)
+        code = matrix.wait(1500)
+print((folder / "said").read_text())
+sys.exit(code)
 """
 
 
-@pytest.mark.guest
-def test_a_guest_on_a_host_of_a_pool_boots_installs_and_negotiates(tmp_path: Path) -> None:
-    said = json.loads(Runner()([sys.executable, "-c", LAB, tmp_path, BENCH]).splitlines()[-1])
-    green = ["green", ""]
-    assert said == {
-        "boot": green,
-        "install": green,
-        "negotiate": green,
-        "another worker": "confirmed",
-        "files": True,
-        "console": True,
-    }
+def matrix(folder: Path, hosts: int, kill: str, *guests: str) -> dict[str, dict[str, Any]]:
+    """What came of each cell; none was on a host that another one had."""
+    words: list[Arg] = [sys.executable, "-c", LAB, folder, str(hosts), kill, *guests]
+    done = Runner().attempt(words, seconds=1800)
+    print(done.out, done.err)
+    assert done.code == 0
+    log = folder / "out/logs/leases.jsonl"
+    assert overlaps(log) == []
+    assert {entry["host"] for entry in LeaseLog(log).entries()} == hosts_of(hosts)
+    cells = json.loads((folder / "out/results.json").read_text())["cells"]
+    assert {cell["outcome"] for cell in cells} == {"green"}
+    return {f"{cell['guest']}/{cell['name']}": cell for cell in cells}
+
+
+def hosts_of(count: int) -> set[str]:
+    return {f"qemu+ssh://root@10.79.0.{number}/system" for number in range(1, count + 1)}
+
+
+@pytest.mark.full
+def test_two_guests_on_two_hosts_boot_install_and_negotiate(tmp_path: Path) -> None:
+    cells = matrix(tmp_path, 2, "nobody", "debian-12", "debian-13")
+    assert len(cells) == 6
+
+
+@pytest.mark.full
+def test_on_four_hosts_the_cells_of_a_killed_worker_run_elsewhere(tmp_path: Path) -> None:
+    guests = ("debian-12", "debian-12-lts", "debian-13", "debian-sid")
+    cells = matrix(tmp_path, 4, "debian-13", *guests)
+    assert len(cells) == 12
+    [retry] = cells["debian-13/install"]["retries"]
+    assert retry["blame"] == "infrastructure"
+    tried = [
+        entry
+        for entry in LeaseLog(tmp_path / "out/logs/leases.jsonl").entries()
+        if entry["what"] == "debian-13/install"
+    ]
+    assert len({entry["worker"] for entry in tried}) == len({entry["host"] for entry in tried}) == 2

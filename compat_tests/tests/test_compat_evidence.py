@@ -52,7 +52,7 @@ class Rig:
             execute=self.execute,
             domain=SimpleNamespace(xml=lambda: ET.fromstring("<domain><name>guest</name></domain>")),
         )
-        host = SimpleNamespace(logs=logs, ended=lambda: self.ends.get("libvirtd"))
+        host = SimpleNamespace(logs=logs, ended=lambda: self.ends.get("libvirtd"), place=lambda near: near)
         bus = SimpleNamespace(name="guest", log=logs / "vbusd.log", ended=lambda: self.ends.get("vbusd"))
         bus.status = self.silent
         return cast(Bench, SimpleNamespace(guest=guest, host=host, bus=bus, places=self.places))

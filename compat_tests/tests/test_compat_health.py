@@ -82,7 +82,9 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 @pytest.fixture
 def before(stage: Stage) -> Health:
-    bench = SimpleNamespace(guest=stage, bus=stage, host=SimpleNamespace(logs=stage.folder))
+    bench = SimpleNamespace(
+        guest=stage, bus=stage, host=SimpleNamespace(logs=stage.folder, place=lambda near: near)
+    )
     return Health(cast(Bench, bench))
 
 
@@ -123,7 +125,9 @@ def test_a_complaint_of_the_kernel_is_seen_once_though_the_console_has_it_too(
 
 def test_what_the_kernel_complained_of_before_is_another_cells(stage: Stage) -> None:
     stage.dmesg = (OOPS,)
-    bench = SimpleNamespace(guest=stage, bus=stage, host=SimpleNamespace(logs=stage.folder))
+    bench = SimpleNamespace(
+        guest=stage, bus=stage, host=SimpleNamespace(logs=stage.folder, place=lambda near: near)
+    )
     assert set(checked(Health(cast(Bench, bench))).values()) == {NONE}
 
 

@@ -28,6 +28,7 @@ pytest_plugins = ["vbuskit.compat.plugin"]
 strategy.Health = lambda bench: SimpleNamespace(check=lambda cell: None)
 strategy.examined = lambda *_, **__: nullcontext()
 strategy.unhurried = lambda: nullcontext(1.0)
+strategy.is_here = lambda host: False
 LOG = Path(__file__).parent / "log"
 
 

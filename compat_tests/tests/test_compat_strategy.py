@@ -24,7 +24,8 @@ ERRORS: dict[str, Exception] = {}
 class Played:
     """Stands whose benches note what is run on them; `full`: the machine's disk is."""
 
-    def __init__(self, full: bool = False) -> None:
+    def __init__(self, full: bool = False, host: str = "here") -> None:
+        self.host = host
         self.benches: list[list[str]] = []
         self.open = 0
         self.full = full
@@ -41,7 +42,7 @@ class Played:
             plug=lambda bus: ran.append(f"plugged {bus}"),
         )
         bus = SimpleNamespace(socket="bus", confirmed=lambda: None)
-        yield cast(Bench, SimpleNamespace(guest=guest, bus=bus, ran=ran))
+        yield cast(Bench, SimpleNamespace(guest=guest, host=self.host, bus=bus, ran=ran))
         self.open -= 1
 
     def check_room(self) -> None:
@@ -66,6 +67,7 @@ def health(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(strategy, "Health", lambda bench: fake)
     monkeypatch.setattr(strategy, "examined", lambda *_, **__: nullcontext())
     monkeypatch.setattr(strategy, "unhurried", lambda: nullcontext(1.0))
+    monkeypatch.setattr(strategy, "is_here", lambda host: host == "here")
     monkeypatch.setattr(strategy, "stage", lambda bench, done, prepare: prepare())
     return checked
 
@@ -150,6 +152,13 @@ def test_a_guest_that_is_restored_has_its_installation_behind_it(
         assert tried(lane, known["kill"]).outcome is Outcome.GREEN
     assert stand.benches == [["plugged bus", "net", "kill"]]
     assert keys[0][:2] == ["boot", "install"]
+
+
+def test_on_a_host_behind_ssh_no_guest_is_restored(known: dict[str, type[Scenario]]) -> None:
+    stand = Played(host="there")
+    with Strategy(stand, known) as lane:
+        assert tried(lane, known["net"]).outcome is Outcome.GREEN
+    assert stand.benches == [["boot", "install", "net"]]
 
 
 def test_a_skipped_cell_costs_no_guest(known: dict[str, type[Scenario]]) -> None:

@@ -34,7 +34,7 @@ from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import ForeignHost, Host, PrivateHost, raise_stage
 from vbuskit.compat.plan import Coordinates
 from vbuskit.compat.plugin import PLAN, kind_of, planned_for
-from vbuskit.compat.pool import worker_spec
+from vbuskit.compat.pool import leased_host, noted, worker_spec
 from vbuskit.compat.scenario import scenarios
 from vbuskit.compat.strategy import Stand
 from vbuskit.drivers.kernel import modules, newest_release
@@ -62,6 +62,8 @@ class Workshop:
         self.run = Runner(log=self.places.work("logs") / f"commands-{self.worker}.log")
         self.diary = Diary(self.places)
         self._undo = ExitStack()
+        self._input = given or None
+        self._lease = ExitStack()
         self._host: Host | None = None
 
     @cached_property
@@ -70,13 +72,18 @@ class Workshop:
         given = self._given or self.config.stash.get(PROGRAMS, {})
         return given or programs_of(self.run, self.places, self.diary, self.config.option.defect)
 
-    @property
-    def host(self) -> Host:
-        """Made when it is first asked for, one for each process."""
+    def host_for(self, group: str) -> Host:
+        """A private one or a named one is the same for all that this process tries; a pool's is leased."""
+        option, logs = self.config.option, self.places.out / "logs"
+        if option.hosts:
+            self._lease.close()
+            leased = leased_host(self.run, option.hosts, logs, group, self._input)
+            self._host = self._lease.enter_context(leased)
+            return self._host
         if self._host is None:
-            uri, logs = self.config.option.connect, self.places.out / "logs" / f"host-{self.worker}"
             name = f"host-{self.worker}"
-            made: Host = ForeignHost(uri, logs) if uri else PrivateHost(self.run, name, logs)
+            uri = option.connect
+            made: Host = ForeignHost(uri, logs / name) if uri else PrivateHost(self.run, name, logs / name)
             self._host = self._undo.enter_context(made)
         return self._host
 
@@ -101,19 +108,19 @@ class Workshop:
         )
         if option.here:
             build = partial(modules, defect=defect)
-            return road(release=newest_release(kind.kernel.flavour), build=build).stand(
-                self.host, self.programs
-            )
+            there = road(release=newest_release(kind.kernel.flavour), build=build)
+            return there.stand(self.host_for(where.group), self.programs)
         with self.diary.step(f"{kind.name}: build root"):
             release = site_for(self.run, self.places, kind.kernel).release
         made = partial(delivery, self.run, own, kind.family)
-        return road(
+        there = road(
             release=release,
             build=lambda run, places, release: modules_for(run, places, kind.kernel, defect=defect),
             kernel=image_for(self.run, self.places, kind.kernel),
             first=partial(made, kind.kernel, option.defect),
             update=partial(made, kind.update, option.defect) if kind.update else None,
-        ).stand(self.host, self.programs)
+        )
+        return there.stand(self.host_for(where.group), self.programs)
 
     def _scenarios(self, where: Coordinates) -> list[Any]:
         planned = self.config.stash[PLAN]
@@ -124,7 +131,13 @@ class Workshop:
         """What the diary has since it was asked last, as JSON has it."""
         return self.diary.give()
 
+    def noted(self, where: Coordinates) -> None:
+        """A cell starts: a pool's log says so. Raises Blocked when the host is ours no more."""
+        if self._host is not None:
+            noted(self._host, where.id)
+
     def close(self) -> None:
+        self._lease.close()
         self._undo.close()
 
 
@@ -183,6 +196,13 @@ def expected_in(places: Places) -> dict[str, float]:
     except VbuskitError as error:
         say(str(error))
         return {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Function) -> None:
+    where = item.callspec.params.get("where")
+    if isinstance(where, Coordinates):
+        item.config.stash[SHOP].noted(where)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -199,19 +199,22 @@ class Road:
         return Stand(road=self, host=host, programs=programs, goods=goods, image=image)
 
     def bus(self, host: Host, programs: Mapping[str, Artifact]) -> Bus:
-        paths = {name: program.path for name, program in programs.items()}
+        brought = host.bring(*(program.path for program in programs.values()))
+        paths = dict(zip(programs, brought, strict=True))
         return Bus(run=self.run, host=host, name=self.kind.name, programs=paths, logs=host.logs)
 
     def guest(self, host: Host, image: Image, bus: Bus) -> Guest:
         name = self.kind.name
+        disk, kernel, initrd = host.bring(image.disk.path, image.kernel.path, image.initrd.path)
+        own = host.place(self.places.work("work") / f"{name}.qcow2")
         return Guest(
             host.connection,
             Hardware(
                 name=name,
-                disk=overlay(self.run, image.disk.path, self.places.out / "work" / f"{name}.qcow2"),
-                kernel=image.kernel.path,
-                initrd=image.initrd.path,
-                serial=self.places.work("logs") / f"{name}-serial.log",
+                disk=overlay(self.run, disk, own, host.command),
+                kernel=kernel,
+                initrd=initrd,
+                serial=host.place(self.places.work("logs") / f"{name}-serial.log"),
                 memory=self.kind.memory,
                 init=INIT if image.recipe.init else "",
                 bus=bus.socket,
@@ -237,6 +240,7 @@ class Stand:
     def bench(self) -> Iterator[Bench]:
         """The guest is off."""
         road, goods = self.road, self.goods
+        [iso] = self.host.bring(goods.iso.path)
         with (
             road.diary.step(f"{road.kind.name}: guest"),
             patience(road.kind.patience),
@@ -250,7 +254,7 @@ class Stand:
                 guest=guest,
                 image=self.image,
                 bus=bus,
-                iso=goods.iso.path,
+                iso=iso,
                 version=goods.version,
                 signer=goods.signer,
                 first=road.first,

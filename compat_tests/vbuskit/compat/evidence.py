@@ -24,7 +24,7 @@ from vbuskit.compat.bench import Bench
 from vbuskit.compat.blame import Evidence
 from vbuskit.compat.cells import Blame, Cell, CellSkipped
 from vbuskit.compat.guest import SICK
-from vbuskit.compat.host import STAGE
+from vbuskit.compat.host import STAGE, is_here
 from vbuskit.compat.scenario import scenarios
 from vbuskit.compat.speed import GRANTED
 from vbuskit.drivers import window
@@ -231,6 +231,8 @@ def status(bench: Bench) -> str:
 
 
 def window_of(bench: Bench) -> str:
+    if not is_here(bench.host):
+        return "the window is on another machine\n"
     processes = [bench.guest.qemu]
     if bench.bus.ended() is None:
         processes.append(bench.bus.status().worker)

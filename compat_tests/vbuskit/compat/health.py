@@ -21,6 +21,7 @@ from vbuskit.base.wait import until
 from vbuskit.compat import scenario
 from vbuskit.compat.cells import Cell
 from vbuskit.compat.guest import SICK
+from vbuskit.compat.host import is_here
 
 if TYPE_CHECKING:
     from vbuskit.compat.bench import Bench
@@ -173,6 +174,8 @@ def north(bench: Bench) -> North:
 
 
 def south(bench: Bench) -> South:
+    if not is_here(bench.host):
+        return South(serves(bench), Counter(), Counter())
     # One that has just died is replaced at once.
     worker = until(lambda: bench.bus.status().worker, PATIENCE) or 0
     held = Counter(f"vbusd: {kind}" for kind in descriptors(bench.bus.pid))

@@ -95,6 +95,11 @@ class Host(Protocol):
     ) -> None: ...
 
 
+def is_here(host: Host) -> bool:
+    """Whether it shares this machine's files and processes, and is not behind ssh."""
+    return host.place(Path("disk")) == Path("disk")
+
+
 def raise_stage() -> None:
     """A tmpfs for all hosts of a sandbox; whoever starts several processes makes it before them."""
     make(STAGE)

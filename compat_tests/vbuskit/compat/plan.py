@@ -119,6 +119,7 @@ def plan(
     pairwise: bool = False,
     workers: int = 1,
     unavailable: Mapping[str, str] | None = None,
+    far: bool = False,
 ) -> list[Planned]:
     """Every combination once: a group's cells together, in the order of their scenarios.
 
@@ -127,8 +128,9 @@ def plan(
     shard:       (2, 4) is the second of four
     workers:     with several, the groups that take longest come first
     unavailable: why not, by guest, by `axis=value`, or by group
+    far:         on hosts of a pool
     """
-    asking = Asking(tuple(kinds), with_needs(chosen), frozenset(names or ()), dict(unavailable or {}))
+    asking = Asking(tuple(kinds), with_needs(chosen), frozenset(names or ()), dict(unavailable or {}), far)
     groups = list(asking.groups(axes))
     excluded = {at: why for group in groups for at, why in asking.impossible(group)}
     if pairwise:
@@ -167,6 +169,7 @@ class Asking:
     scenarios: dict[str, type[Scenario]]
     names: frozenset[str]
     unavailable: dict[str, str]
+    far: bool = False
 
     def groups(self, axes: Axes) -> Iterator[Group]:
         for kind, *point in product(self.kinds, axes.drivers, axes.host, axes.machine):
@@ -210,6 +213,8 @@ class Asking:
         families = self.scenarios[name].families
         if kind.family not in families:
             return f"the scenario is for guests of the family {' or '.join(families)}"
+        if self.far and not self.scenarios[name].far:
+            return "the scenario has files or programs of this machine, and is none for a host of a pool"
         for need in self.scenarios[name].needs:
             if self.unfit(kind, need):
                 return f"the scenario needs `{need}`, which is not for this guest"

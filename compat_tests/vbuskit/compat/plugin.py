@@ -105,6 +105,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--scenario", action="append", metavar="NAME", help="this one, and what it needs; and others"
     )
     group.addoption("--image", action="append", metavar="NAME=PATH", help="the disk of a Windows guest")
+    group.addoption(
+        "--hosts", action="append", metavar="URI", help="a libvirt host behind ssh, and others: a pool"
+    )
     group.addoption("--long", action="store_true", help="without --scenario: the long ones, too")
     group.addoption("--shard", type=shard, metavar="I/N", help="the I-th of N parts")
     group.addoption("--retries", type=int, default=0, metavar="N", help="of cells that the machine spoilt")
@@ -147,6 +150,7 @@ def asked_of(config: pytest.Config) -> list[Planned]:
         pairwise=option.pairwise,
         expected=config.hook.pytest_vbuskit_expected(config=config) or {},
         images=images_of(option.image),
+        far=bool(option.hosts),
     )
 
 
@@ -160,6 +164,7 @@ def planned_for(
     pairwise: bool = False,
     expected: Mapping[str, float] = NOTHING,
     images: Mapping[str, Path] | None = None,
+    far: bool = False,
 ) -> list[Planned]:
     """What the options mean, for whoever only looks as for whoever tries it. Raises UsageError."""
     choose_guests(tree, guests)
@@ -173,6 +178,7 @@ def planned_for(
         shard=shard,
         pairwise=pairwise,
         unavailable={kind.name: kind.excluded for kind in kinds if kind.excluded},
+        far=far,
         workers=2,  # the longest first: whoever has one worker loses nothing by it
     )
 

@@ -31,6 +31,7 @@ class Scenario(ABC):
     provokes: a regular expression, for lines of logs that are what it is there to bring about
     packages: of Debian, that the guest's image must have for it
     families: guests that it is for (compat/guests.py)
+    far:   can be tried on a host of a pool: none of its files and programs has to be on this machine
     """
 
     name: ClassVar[str]
@@ -43,6 +44,7 @@ class Scenario(ABC):
     provokes: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
     families: ClassVar[tuple[str, ...]] = ("deb",)
+    far: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -21,6 +21,7 @@ from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Cell, CellSkipped, Outcome, judged
 from vbuskit.compat.evidence import examined
 from vbuskit.compat.health import Health
+from vbuskit.compat.host import is_here
 from vbuskit.compat.scenario import Scenario, scenarios
 from vbuskit.compat.snapshot import stage
 from vbuskit.compat.speed import unhurried
@@ -63,7 +64,7 @@ class Strategy:
                 raise CellSkipped(f"needs `{kind.name}`, which is {verdict.outcome}")
         bench = self.bench()
         way = list(self._way(wanted))
-        if not self._reached and {*STAGED} <= {kind.name for kind in way}:
+        if not self._reached and is_here(bench.host) and {*STAGED} <= {kind.name for kind in way}:
             self._restore(bench)
         for kind in way:
             if kind.name not in self._reached:

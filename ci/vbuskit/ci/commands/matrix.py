@@ -42,6 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retries", type=int, default=0, metavar="N", help="of cells that the machine spoilt"
     )
+    parser.add_argument("--hosts", metavar="URI", nargs="+", help="a pool of them, such as qemu+ssh://...")
     parser.add_argument("--workers", type=int, metavar="N", help="guests at a time; what fits here without")
     parser.add_argument(
         "--defect",
@@ -60,7 +61,7 @@ def main(options: argparse.Namespace) -> Exit:
     kinds = fitting(choose_guests(places.tree, options.guest, images), chosen, names)
     if options.verb == "list":
         return listed(kinds, chosen)
-    workers = workers_for(kinds, options.workers)
+    workers = min(len(kinds), len(options.hosts)) if options.hosts else workers_for(kinds, options.workers)
     if options.verb == "plan":
         planned = planned_for(
             places.tree,
@@ -71,6 +72,7 @@ def main(options: argparse.Namespace) -> Exit:
             pairwise=options.pairwise,
             expected=expected_in(places),
             images=images,
+            far=bool(options.hosts),
         )
         sys.stdout.write(table(planned, workers))
         return Exit.OK
@@ -79,7 +81,7 @@ def main(options: argparse.Namespace) -> Exit:
     words += [f"--image={each}" for each in options.image or ()]
     words += [f"--shard={options.shard[0]}/{options.shard[1]}"] if options.shard else []
     words += ["--pairwise"] if options.pairwise else []
-    words += [f"--retries={options.retries}"]
+    words += [f"--retries={options.retries}", *(f"--hosts={uri}" for uri in options.hosts or ())]
     return played(places, words, workers=workers, defect=options.defect)
 
 

@@ -13,6 +13,7 @@ class Boot(Scenario):
     name = "boot"
     title = "the guest boots and its agent answers"
     order = 0
+    far = True
     needs = ()
     cold = True
     families = tuple(FAMILIES)

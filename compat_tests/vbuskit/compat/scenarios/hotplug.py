@@ -16,6 +16,7 @@ class HotAdd(Scenario):
     name = "hotadd"
     title = "a second card is added under traffic and works"
     order = 50
+    far = True
     needs = ("transfer",)
 
     def run(self, bench: Bench, cell: Cell) -> None:
@@ -34,6 +35,7 @@ class HotRemove(Scenario):
     name = "hotremove"
     title = "the second card is removed under traffic and leaves nothing"
     order = 51
+    far = True
     needs = ("hotadd",)
 
     def run(self, bench: Bench, cell: Cell) -> None:

@@ -15,6 +15,7 @@ class Install(Scenario):
     name = "install"
     title = "the drivers install from the ISO, as a user would do it"
     order = 10
+    far = True
 
     def run(self, bench: Bench, cell: Cell) -> None:
         with bench.guest.disc(bench.iso) as drive:

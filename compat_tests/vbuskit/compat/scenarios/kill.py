@@ -22,6 +22,7 @@ class Kill(Scenario):
     name = "kill"
     title = f"the worker is killed {ROUNDS * KILLS} times in the middle of transfers, both ways"
     order = 40
+    far = True
     needs = ("transfer",)
 
     def run(self, bench: Bench, cell: Cell) -> None:

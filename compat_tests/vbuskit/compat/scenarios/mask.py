@@ -16,6 +16,7 @@ class Mask(Scenario):
     name = "mask"
     title = "a masked feature bit is not offered, and both sides say so"
     order = 60
+    far = True
     needs = ("negotiate",)
 
     def run(self, bench: Bench, cell: Cell) -> None:

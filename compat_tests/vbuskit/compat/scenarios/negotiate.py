@@ -16,6 +16,7 @@ class Negotiate(Scenario):
     name = "negotiate"
     title = "north and south agree on epoch, devices and features"
     order = 20
+    far = True
     needs = ("install",)
 
     def run(self, bench: Bench, cell: Cell) -> None:

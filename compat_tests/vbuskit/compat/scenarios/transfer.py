@@ -15,6 +15,7 @@ class Transfer(Scenario):
     name = "transfer"
     title = "venet-tap: ping, and 100 MiB each way with equal checksums"
     order = 30
+    far = True
     needs = ("negotiate",)
 
     def run(self, bench: Bench, cell: Cell) -> None:
