@@ -63,6 +63,11 @@ def test_another_file_of_ours_is_another_image_of_the_same_packages(monkeypatch:
     assert before[1] not in {other.wanted for other in others}
 
 
+def test_a_kernel_of_backports_has_its_base_from_there_too() -> None:
+    assert "linux-base/trixie-backports" in Recipe("7.3", "trixie-backports").packages
+    assert not any(name.startswith("linux-base") for name in Recipe("7.3", "trixie").packages)
+
+
 def test_another_architecture_is_another_image() -> None:
     assert Recipe(RECIPE.release, arch="arm64").key != RECIPE.key
     assert (RECIPE.foreign, Recipe(RECIPE.release, arch="arm64").foreign) == ("", "arm64")
