@@ -121,6 +121,12 @@ def test_drafts_of_killed_builders_are_swept_and_images_stay(tmp_path: Path) -> 
     assert [entry.name for entry in tmp_path.iterdir()] == [folder.name]
 
 
+def test_an_image_that_is_there_is_taken_while_another_one_is_being_made(places: Places) -> None:
+    folder = finished(places.cache / "images" / RECIPE.key)
+    with shelf.locked(folder.parent):
+        assert images.image_for(Runner(), places, RECIPE).disk.path == folder / "disk.qcow2"
+
+
 def test_a_failed_build_leaves_nothing(places: Places) -> None:
     class Broken(Runner):
         def attempt(self, args: object, **how: object) -> Finished:

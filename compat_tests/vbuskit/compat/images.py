@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,12 +44,13 @@ class Image:
 def image_for(run: Runner, places: Places, recipe: Recipe) -> Image:
     """The image from the cache, verified; built first when it is not there or not what it was."""
     shelf = make(places.cache / "images")
+    with suppress(Refused):  # without the lock: another one may be in the making, for a quarter of an hour
+        return held(shelf, recipe)
     with locked(shelf):
         sweep(shelf)
-        try:
+        with suppress(Refused):  # made meanwhile
             return held(shelf, recipe)
-        except Refused:
-            build(run, recipe, shelf, Kept.of(places))
+        build(run, recipe, shelf, Kept.of(places))
         return held(shelf, recipe)
 
 
