@@ -44,13 +44,14 @@ class Image:
 def image_for(run: Runner, places: Places, recipe: Recipe) -> Image:
     """The image from the cache, verified; built first when it is not there or not what it was."""
     shelf = make(places.cache / "images")
-    with suppress(Refused):  # without the lock: another one may be in the making, for a quarter of an hour
+    with suppress(Refused):  # who only takes one does not wait for who builds another
         return held(shelf, recipe)
     with locked(shelf):
         sweep(shelf)
-        with suppress(Refused):  # made meanwhile
+        try:
             return held(shelf, recipe)
-        build(run, recipe, shelf, Kept.of(places))
+        except Refused:
+            build(run, recipe, shelf, Kept.of(places))
         return held(shelf, recipe)
 
 
