@@ -128,6 +128,12 @@ def test_packages_stay_as_long_as_an_image_is_being_made(cache: Path, tmp_path: 
     assert not package.exists()
 
 
+def test_what_a_killed_builder_left_goes(cache: Path) -> None:
+    left = put(cache / "images/.building-x/tree", 0).parent
+    assert gc() == Exit.OK
+    assert not left.exists()
+
+
 def test_a_lock_goes_with_the_packages_that_it_lists(cache: Path) -> None:
     lock = put(cache / "packages/locks/x.json", 1)
     assert gc() == Exit.OK

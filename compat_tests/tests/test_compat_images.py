@@ -63,6 +63,11 @@ def test_another_file_of_ours_is_another_image_of_the_same_packages(monkeypatch:
     assert before[1] not in {other.wanted for other in others}
 
 
+def test_a_kernel_of_backports_has_its_base_from_there_too() -> None:
+    assert "linux-base/trixie-backports" in Recipe("7.3", "trixie-backports").packages
+    assert not any(name.startswith("linux-base") for name in Recipe("7.3", "trixie").packages)
+
+
 def test_another_architecture_is_another_image() -> None:
     assert Recipe(RECIPE.release, arch="arm64").key != RECIPE.key
     assert (RECIPE.foreign, Recipe(RECIPE.release, arch="arm64").foreign) == ("", "arm64")
@@ -114,6 +119,12 @@ def test_drafts_of_killed_builders_are_swept_and_images_stay(tmp_path: Path) -> 
     (tmp_path / f"{shelf.DRAFT}x" / "tree").mkdir(parents=True)
     shelf.sweep(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == [folder.name]
+
+
+def test_an_image_that_is_there_is_taken_while_another_one_is_being_made(places: Places) -> None:
+    folder = finished(places.cache / "images" / RECIPE.key)
+    with shelf.locked(folder.parent):
+        assert images.image_for(Runner(), places, RECIPE).disk.path == folder / "disk.qcow2"
 
 
 def test_a_failed_build_leaves_nothing(places: Places) -> None:

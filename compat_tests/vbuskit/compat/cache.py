@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbuskit.base.places import Places
-from vbuskit.base.shelf import is_held, removed
+from vbuskit.base.shelf import is_held, removed, sweep
 from vbuskit.compat.kept import Kept
 
 # Kind -> where its items lie below the cache. Each is a folder, or a file of kept packages.
@@ -118,9 +118,12 @@ def remove(places: Places, item: Item) -> bool:
 
 
 def tidy(places: Places) -> None:
-    """Locks whose packages are no longer all there say nothing."""
+    """Without locks whose packages are no longer all there, and without what killed builders left."""
     kept = Kept.of(places)
     with building(places.cache) as busy:
-        for lock in [] if busy else kept.folder.glob("locks/*.json"):
+        if busy:
+            return
+        sweep(places.cache / "images")
+        for lock in kept.folder.glob("locks/*.json"):
             if not kept.locked(lock.stem):
                 lock.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 
 from vbuskit.base.artifact import Artifact, digest_of
+from vbuskit.base.mirror import plain
 
 VERSION = 1  # raise it when images.py builds something else from the same recipe
 
@@ -150,6 +151,8 @@ class Recipe:
     @property
     def packages(self) -> tuple[str, ...]:
         kernel = () if self.kernel else (f"linux-image-{self.release}",)
+        if self.suite != plain(self.suite):  # what a backport wants of backports, apt has to be told
+            kernel = (*kernel, f"linux-base/{self.suite}")
         return (*PACKAGES, *self.more, *kernel)
 
     @property
