@@ -134,6 +134,19 @@ def test_a_guest_that_never_answers_is_an_error_that_names_its_console() -> None
     assert caught.value.hint == "the guest's console is in logs/serial.log"
 
 
+def test_whether_a_guest_rests_is_looked_at_before_what_it_runs_is_killed() -> None:
+    fake = FakeGuest(looks=10_000)
+    before: list[int] = []
+
+    def rests() -> bool:
+        before.append(len(fake.calls("guest-exec")))
+        return True
+
+    with pytest.raises(TimedOut) as caught:
+        Agent("guest", fake, rests=rests).execute("sleep 9", seconds=0.05)
+    assert (caught.value.rested, before, len(fake.calls("guest-exec"))) == (True, [1], 2)
+
+
 @pytest.mark.parametrize("moves", [True, False])
 def test_whether_a_guest_still_moved_when_its_time_was_over_is_part_of_the_error(moves: bool) -> None:
     count = itertools.count() if moves else itertools.repeat(0)

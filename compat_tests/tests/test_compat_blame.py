@@ -88,6 +88,8 @@ CASES: dict[str, tuple[Blame, Evidence]] = {
     "late and moving": (TIMEOUT, Evidence(error=MOVED)),
     "late and slow": (TIMEOUT, Evidence(error=UNSEEN, slow=2)),
     "late, at rest, and slow": (PRODUCT, Evidence(error=LATE, slow=2)),
+    "late and slow, and the guest does nothing": (PRODUCT, Evidence(error=UNSEEN, slow=2, rested=True)),
+    "late and slow, and the guest is at work": (TIMEOUT, Evidence(error=UNSEEN, slow=2, rested=False)),
     "late, and not slow": (PRODUCT, Evidence(error=UNSEEN)),
     "late, and as slow as granted": (PRODUCT, Evidence(error=UNSEEN, slow=2, granted=2)),
     "on the way, full": (INFRASTRUCTURE, Evidence(error=on_the_way(Blocked("out: the disk is full")))),

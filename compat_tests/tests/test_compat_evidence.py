@@ -37,6 +37,7 @@ class Rig:
     places: Places
     execute: Callable[..., Finished] = lambda command, seconds: Finished(0, f"said: {command}\n", "")
     awake: bool = True
+    rests: bool = False
     ends: dict[str, int | None] = field(default_factory=dict)
 
     @property
@@ -48,6 +49,7 @@ class Rig:
             answered=True,
             qemu=0,
             is_awake=lambda: self.awake,
+            rests=lambda: self.rests,
             state=lambda: "running",
             execute=self.execute,
             domain=SimpleNamespace(xml=lambda: ET.fromstring("<domain><name>guest</name></domain>")),
@@ -140,6 +142,16 @@ def test_a_wait_that_a_slow_machine_was_granted_is_no_excuse_for_being_late(
     assert tried(rig, late).blame is Blame.TIMEOUT
     with speed.unhurried(lambda: 3.0):
         assert tried(rig, late).blame is Blame.PRODUCT
+
+
+@pytest.mark.parametrize("rested", [None, False, True])
+def test_who_waits_for_a_guest_that_does_nothing_waits_in_vain_on_a_slow_machine_too(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, rested: bool | None
+) -> None:
+    monkeypatch.setattr(speed, "slowness", lambda: 3.0)
+    rig.rests = True
+    late = raising(TimedOut("guest: `x` did not end within 60 s", rested=rested))
+    assert tried(rig, late).blame is (Blame.TIMEOUT if rested is False else Blame.PRODUCT)
 
 
 @pytest.mark.parametrize(("name", "blame"), [("boot", Blame.IMAGE), ("kill", Blame.PRODUCT)])

@@ -118,6 +118,15 @@ def test_what_fails_while_a_disc_is_in_is_told_and_not_the_tray_that_stays_shut(
         raise VbuskitError("no such package")
 
 
+@pytest.mark.parametrize(("program", "rests"), [("sleep 600", True), ("while :; do :; done", False)])
+def test_a_guest_whose_qemu_has_nothing_to_do_rests(tmp_path: Path, program: str, rests: bool) -> None:
+    idle = guest(Tray(0), tmp_path)
+    assert idle.rests() is None
+    with Runner().start(["sh", "-c", f"{program}; :"], output=tmp_path / "x") as qemu:
+        idle.qemu = qemu.pid
+        assert idle.rests() is rests
+
+
 class Stuck:
     """A domain of a libvirtd that is dead."""
 

@@ -15,7 +15,7 @@ from vbuskit.base.errors import VbuskitError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.drivers.build import host_programs
-from vbuskit.drivers.client import Client
+from vbuskit.drivers.client import Call, Client
 from vbuskit.drivers.host import Host, serving
 from vbuskit.drivers.window import dump, mapped, memory_of, number
 
@@ -70,6 +70,21 @@ def test_anything_at_all_in_a_window_is_shown_in_bounds() -> None:
         raw[at : at + 4] = number("IOQ_MAGIC").to_bytes(4, "little")
         raw[at + 8 : at + 12] = (1 << chance.randrange(12)).to_bytes(4, "little")
     assert len(dump(bytes(raw))) < 1 << 20
+
+
+@pytest.mark.parametrize("func", list(Call))
+def test_the_data_of_calls_and_the_pool_are_not_shown(func: Call) -> None:
+    raw = bytearray((SECRET * (1 << 16))[: 1 << 20])
+    raw[: number("VBUS_POOL")] = bytes(number("VBUS_POOL"))
+    for base in (number("VBUS_CALLS_NORTH"), number("VBUS_CALLS_SOUTH")):
+        raw[base] = 1
+        raw[base + 32 : base + 256] = bytes(40) + (SECRET * 9)[:184]
+    raw[number("VBUS_CALLS_NORTH") + 4] = func
+    text = dump(bytes(raw))
+    assert f"call 0: 1 {func.name}, answered OK" in text
+    pieces = [SECRET[at : at + 4] for at in range(len(SECRET) - 4)]
+    shown = [piece for piece in pieces if piece.decode() in text or piece.hex() in text]
+    assert shown + [piece for piece in pieces if piece[::-1].hex() in text] == []
 
 
 def test_what_is_too_short_to_be_a_window_is_refused() -> None:

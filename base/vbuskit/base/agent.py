@@ -37,12 +37,21 @@ class AgentError(VbuskitError):
 
 
 class Agent:
-    """`serial`: where the guest's console is logged, named in the hint when the guest falls silent."""
+    """serial: where the guest's console is logged, named in the hint when the guest falls silent
+    rests:  whether the guest does nothing now
+    """
 
-    def __init__(self, name: str, channel: Channel, serial: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        channel: Channel,
+        serial: Path | None = None,
+        rests: Callable[[], bool | None] = lambda: None,
+    ) -> None:
         self.name = name
         self._channel = channel
         self._serial = serial
+        self._rests = rests
 
     def ping(self) -> bool:
         """Whether the agent answers now; waits one second at most."""
@@ -93,9 +102,14 @@ class Agent:
         deadline, pause = time.monotonic() + seconds, POLL_FIRST
         while not (state := self._call("guest-exec-status", pid=pid))["exited"]:
             if time.monotonic() > deadline:
+                rested = self._rests()  # before the program is killed: nothing would be left to see
                 self.start(f"kill -KILL {pid}")
                 shown = command if isinstance(command, str) else " ".join(command)
-                raise TimedOut(f"{self.name}: `{shown}` did not end within {seconds:g} s", hint=self._hint())
+                raise TimedOut(
+                    f"{self.name}: `{shown}` did not end within {seconds:g} s",
+                    rested=rested,
+                    hint=self._hint(),
+                )
             time.sleep(pause)
             pause = min(pause * 1.5, POLL_LAST)
         code = 128 + state["signal"] if "signal" in state else state["exitcode"]

@@ -11,6 +11,7 @@ import io
 import json
 import socket
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.base.virt import Connection, Domain
 from vbuskit.ci import facts, results
+from vbuskit.ci.commands.initrd import signed_by
 from vbuskit.ci.hosttext import as_json
 from vbuskit.ci.redact import Redaction
 from vbuskit.compat import inside
@@ -31,11 +33,18 @@ from vbuskit.compat.evidence import SYSTEM_LOGS, attempted, host_facts, without_
 from vbuskit.compat.guest import qemu_of
 from vbuskit.drivers import window
 from vbuskit.drivers.host import Bus, Host
+from vbuskit.initrd import check
+from vbuskit.initrd.image import read_image
 
 MOST_EACH = 1 << 20  # bytes of a file before it is packed; the first and the last half of a longer one
 MOST = 24 << 20  # of all together: what comes later is left out, and the index says so
 WANTED = (".log", ".out", ".txt", ".xml", ".json")
 
+MOST_INITRD = 32 << 20  # bytes; the agent hands them out 48 KiB at a time
+INITRD = (
+    "for file in /boot/initrd.img-$(uname -r) /boot/initramfs-$(uname -r).img /boot/initrd-$(uname -r);"
+    " do [ ! -e $file ] || stat -Lc '%s %n' $file; done | head -n 1"
+)
 USUAL = {"localhost", "guest", "host", "debian"}  # names that say nothing
 
 Piece = tuple[str, str]
@@ -68,6 +77,7 @@ class Running:
             yield f"vbus-status{path.parent.name}.json", attempted(partial(status, path, servers))
         if self.agent.ping():
             yield from ((f"guest/{name}", text) for name, text in inside.answers(self.agent.execute))
+            yield "guest/initrd-check.txt", attempted(partial(initrd_check, self.agent))
         else:
             yield "guest.txt", "its agent does not answer\n"
 
@@ -153,6 +163,21 @@ def status(path: Path, servers: set[str]) -> str:
         own: list[Bus] = [bus for bus in host.buses() if str(bus.path) in servers]
         found = [as_json(bus, host.devices(bus.name)) for bus in own]
     return json.dumps(found, indent=1, default=str) + "\n"
+
+
+def initrd_check(agent: Agent) -> str:
+    """What `vbuskit initrd check` says of the guest's initrd, which is fetched for it and not kept."""
+    size, _, path = agent.execute(INITRD).out.strip().partition(" ")
+    if not size.isdecimal() or int(size) > MOST_INITRD:
+        return (
+            f"no initrd of at most {MOST_INITRD >> 20} MiB is found: ./vbuskit initrd check says it there\n"
+        )
+    with tempfile.NamedTemporaryFile() as copy:
+        copy.write(agent.read(path))
+        copy.flush()
+        found = check.check(read_image(Path(copy.name)), root=None, kernel=None, signer=signed_by)
+    lines = [f"{'holds' if each.holds else 'DOES NOT HOLD'}: {each.release} {each.text}" for each in found]
+    return "\n".join([path, *lines]) + "\n"
 
 
 def window_of(qemu: int) -> str:

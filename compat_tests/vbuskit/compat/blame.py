@@ -60,6 +60,7 @@ class Evidence:
     serial, qemu_log, vbusd_log: the ends of these, as far as they are of this cell
     sick:      lines of the kernel's log that no healthy guest has
     qemu, libvirtd, vbusd: how they ended; None: they run, or nobody knows how
+    rested:    QEMU had nothing to do when a wait ran out
     oom_kills: of the host's kernel, since the cell began
     room:      free bytes of the folders that it writes to
     slow:      the machine now, against the one that the waits were measured on; `granted`: their factor
@@ -77,6 +78,7 @@ class Evidence:
     libvirtd: int | None = None
     vbusd: int | None = None
     vbusd_log: str = ""
+    rested: bool | None = None
     oom_kills: int = 0
     room: Mapping[str, int] = field(default_factory=dict)
     load: float = 0.0
@@ -234,7 +236,7 @@ def late(evidence: Evidence) -> str:
         if isinstance(error, TimedOut):
             if error.moved:
                 return f"{error}; {error.moved}"
-            if error.moved is None and evidence.is_slow:
+            if error.moved is None and evidence.is_slow and not evidence.rested:
                 short = evidence.slow / evidence.granted
                 return f"{error}; on this machine that is {short:.1f} times too short"
     return ""

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from vbuskit.base import sandbox
-from vbuskit.base.errors import VbuskitError
+from vbuskit.base.errors import TimedOut, VbuskitError
 from vbuskit.base.places import make
 from vbuskit.compat import blame, inside, speed
 from vbuskit.compat.bench import Bench
@@ -117,10 +117,12 @@ def look(
     bench: Bench | None, error: BaseException, before: Before, *, installed: bool, granted: float
 ) -> Evidence:
     """Of a cell that never came to a guest, only what is known of the machine."""
+    rested = at_rest(bench, error)  # first: all the rest asks the guest for something
     machine = Evidence(
         error=error,
         installed=installed,
         answered=False,
+        rested=rested,
         oom_kills=oom_kills() - before.oom_kills,
         room=room(Path(gettempdir())),
         load=os.getloadavg()[0],
@@ -147,6 +149,14 @@ def look(
         vbusd_log=newer(paths["vbusd.log"], before, MOST),
         room=room(bench.places.out, STAGE, Path("/dev/shm")),
     )
+
+
+def at_rest(bench: Bench | None, error: BaseException) -> bool | None:
+    """Whether nothing was going on that could have brought what was waited for in vain."""
+    late = next((each for each in blame.causes(error) if isinstance(each, TimedOut)), None)
+    if late is None or late.rested is not None or bench is None:
+        return late.rested if late else None
+    return bench.guest.rests()
 
 
 def room(*folders: Path) -> dict[str, int]:

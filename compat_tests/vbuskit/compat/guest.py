@@ -37,6 +37,8 @@ STEP = 256 << 10  # bytes that a guest which boots reads several times in a seco
 # What a restored guest is told: the time, and random numbers for kernels that no <genid> tells anything.
 SETTLE = "date -u -s @{seconds:.3f} >/dev/null && cat >/dev/urandom"
 
+IDLE = 0.1  # seconds of CPU in a second: a guest under TCG that waits for something has less
+
 OFF, KEXEC = "RTMIN+4", "RTMIN+6"  # to init: systemd(1), and guest/init
 
 
@@ -47,6 +49,15 @@ def qemu_of(uuid: str) -> int:
             if uuid.encode() in (folder / "cmdline").read_bytes().split(b"\0"):
                 return int(folder.name)
     return 0
+
+
+def busy(pid: int) -> dict[str, float]:
+    """Seconds for which each thread of a process has run, or was ready to; none of one that is not there."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError):  # one may end at any time
+            found[task.parent.name] = sum(float(word) for word in task.read_text().split()[:2]) / 1e9
+    return found
 
 
 class Watched:
@@ -118,7 +129,7 @@ class Guest:
         self._domain, self.answered = domain, False
         self.qemu = qemu_of(domain.uuid)
         watched = Watched(domain, self._console, self.qemu)
-        self._agent = Agent(self.name, watched, self.serial)
+        self._agent = Agent(self.name, watched, self.serial, self.rests)
         self._agent.wait(seconds, watched.is_booting, watched.work)
         self.answered = True
 
@@ -205,6 +216,17 @@ class Guest:
     def is_awake(self) -> bool:
         """Whether its agent answers now."""
         return self._agent is not None and self._agent.ping()
+
+    def rests(self) -> bool | None:
+        """Whether its QEMU has had next to nothing to do for a second; None: that cannot be seen from here.
+
+        What waits for a CPU of the host has something to do.
+        """
+        before, start = busy(self.qemu), time.monotonic()
+        time.sleep(1)
+        after, seconds = busy(self.qemu), time.monotonic() - start
+        spent = sum(count - before.get(thread, 0.0) for thread, count in after.items())
+        return spent < IDLE * seconds if before and after else None
 
     def state(self) -> str:
         """libvirt's, in words; nothing for one that was never switched on."""
