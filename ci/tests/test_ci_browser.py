@@ -269,6 +269,23 @@ def test_every_text_stands_out_from_what_is_behind_it(tab: Tab, page: Path, them
     assert ("BUTTON" in kinds) == (medium == "screen")
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_edge_of_every_control_and_each_bar_is_seen(tab: Tab, page: Path, theme: str) -> None:
+    tab.prefer(theme)
+    tab.visit(page)
+    paper, card = (
+        tab.run(f"getComputedStyle({each}).backgroundColor") for each in ("document.body", "help")
+    )
+    controls = "[...document.querySelectorAll('input[type=search], select, button')]"
+    edges = set(tab.run(f"{controls}.map((each) => getComputedStyle(each).borderTopColor)"))
+    bars = tab.run(
+        "[...document.querySelectorAll('.bars path')].map((each) => getComputedStyle(each).stroke)"
+    )
+    assert len(edges) == 1 and len(set(bars)) == 3
+    assert [each for each in edges if contrast(each, paper) < 3 or contrast(each, card) < 3] == []
+    assert [each for each in set(bars) if contrast(each, card) < 3] == []
+
+
 def test_the_measure_of_contrast_is_wcags() -> None:
     assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
     assert contrast("rgb(119, 119, 119)", "rgb(255, 255, 255)") == pytest.approx(4.48, abs=0.01)
@@ -390,7 +407,7 @@ def test_a_thousand_cells_load_in_two_seconds_and_filter_at_once(tab: Tab, tmp_p
         write_report(places, *gallery.matrix(places.out, hour, 25, 40), environ={})
     page = places.out / "report.html"
     assert page.stat().st_size < 2_000_000
-    assert min(tab.visit(page) for _ in range(3)) < 2.0
+    assert processor_seconds(tab, page) < 2.0
     assert tab.run("count.value") == "1000 of 1000 cells"
     script = (
         "(() => { const start = performance.now(); filter.q.value = 'soak-3';"
@@ -399,6 +416,19 @@ def test_a_thousand_cells_load_in_two_seconds_and_filter_at_once(tab: Tab, tmp_p
     )
     assert min(tab.run(script) for _ in range(3)) < 500
     assert tab.run("count.value") == "25 of 1000 cells"
+
+
+def processor_seconds(tab: Tab, page: Path) -> float:
+    """What loading took of the page's thread, however busy the machine is with something else."""
+    tab.ask("Performance.enable", timeDomain="threadTicks")
+    before = metric(tab)
+    tab.visit(page)
+    return metric(tab) - before
+
+
+def metric(tab: Tab) -> float:
+    found = {each["name"]: each["value"] for each in tab.ask("Performance.getMetrics")["metrics"]}
+    return float(found["TaskDuration"])
 
 
 def test_a_narrow_page_does_not_scroll_sideways(browser: Browser, page: Path) -> None:

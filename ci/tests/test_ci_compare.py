@@ -10,6 +10,7 @@ from vbuskit.ci import gallery
 from vbuskit.ci.compare import LOOK_BACK, STRIP, Against, Earlier, compare, of_folder, recall
 from vbuskit.ci.history import History, Past
 from vbuskit.ci.report import write_report
+from vbuskit.ci.verdict import INTERRUPTED
 from vbuskit.compat.cells import Cell, Outcome
 
 KINDS = {"g": Outcome.GREEN, "r": Outcome.RED, "s": Outcome.SKIPPED}
@@ -49,6 +50,12 @@ def test_slower_is_by_a_quarter_and_by_a_second(
     tmp_path: Path, then: float, now: float, slower: list[tuple[int, float]]
 ) -> None:
     assert against(tmp_path, "g", "g", (now, then)).slower == slower
+
+
+def test_a_cell_that_was_cut_short_is_no_change(tmp_path: Path) -> None:
+    cells = [Cell("kill", "", "guest", Outcome.RED, 1, INTERRUPTED)]
+    past = {"guest/kill": Past(Outcome.GREEN, 1)}
+    assert compare(gallery.facts(tmp_path), cells, Earlier("then", "tcg", past)).line == "nothing differs"
 
 
 def test_times_under_another_accelerator_say_nothing(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from vbuskit.base.shelf import hold
 from vbuskit.base.wait import until
 from vbuskit.ci import cli
 from vbuskit.ci.commands import guest
-from vbuskit.compat import console
+from vbuskit.compat import terminal
 from vbuskit.compat.guests import guest_kinds, images_of
 
 DAY = 86400
@@ -102,6 +102,19 @@ def test_what_a_run_holds_stays_however_old_it_is(cache: Path, capsys: pytest.Ca
     assert f"in use: image, 0 MiB, last used 1970-01-01 00:00: {image}" in capsys.readouterr().out
 
 
+def test_what_is_held_makes_no_room_and_the_next_one_goes(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held, next_one, last = (put(cache / f"images/{days}", days, kib=1024) for days in (9, 8, 7))
+    hold(held)
+    os.utime(held, (0, 0))
+    assert gc("--keep-size", "2M", "--dry-run") == Exit.OK
+    said = capsys.readouterr().out
+    assert f"in use: image, 1 MiB, last used 1970-01-01 00:00: {held}" in said
+    assert gc("--keep-size", "2M") == Exit.OK
+    assert [path.exists() for path in (held, next_one, last)] == [True, False, True]
+
+
 def test_packages_stay_as_long_as_an_image_is_being_made(cache: Path, tmp_path: Path) -> None:
     package = put(cache / "packages/p.deb", 99)
     (cache / "images").mkdir()
@@ -161,7 +174,7 @@ def seat(tmp_path: Path) -> Iterator[tuple[int, socket.socket, threading.Thread,
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "console"))
         listener.listen()
-        passing = threading.Thread(target=console.attach, args=(tmp_path / "console", theirs, theirs))
+        passing = threading.Thread(target=terminal.attach, args=(tmp_path / "console", theirs, theirs))
         passing.start()
         line, _ = listener.accept()
         with line:

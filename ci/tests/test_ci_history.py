@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from vbuskit.base.errors import Blocked, Refused
 from vbuskit.base.run import Runner
 from vbuskit.ci import history
 from vbuskit.ci.facts import Host, RunFacts
-from vbuskit.ci.history import History, this_machine
+from vbuskit.ci.history import Damaged, History, this_machine
 from vbuskit.ci.verdict import cell_id
 from vbuskit.compat.cells import Blame, Cell, Outcome, Retry
 
@@ -98,8 +100,9 @@ def test_without_a_file_there_is_no_past(past: History) -> None:
     assert not past.path.parent.exists()
 
 
-def test_a_run_without_cells_is_not_remembered(past: History) -> None:
+def test_neither_a_run_without_cells_nor_a_cell_that_was_cut_short_is_remembered(past: History) -> None:
     assert past.add(run_at(1), []) == ""
+    assert past.add(run_at(2), [Cell("kill", "", "guest", Outcome.RED, 1, "interrupted")]) == ""
     assert past.runs() == []
 
 
@@ -162,6 +165,13 @@ def test_the_history_of_a_newer_vbuskit_is_refused_in_words_and_kept(past: Histo
     assert past.path.read_bytes() == before
 
 
+def test_a_damaged_file_that_cannot_go_aside_is_said(past: History) -> None:
+    past.path.with_suffix(".lock").mkdir(parents=True)
+    past.path.write_bytes(b"damage" * 999)
+    with pytest.raises(Blocked, match=r"history\.sqlite: Is a directory"):
+        past.add(run_at(1), [kill(1)])
+
+
 @contextmanager
 def no_room() -> Iterator[None]:
     """Files of this process may not grow: SQLite sees what a full disk makes it see."""
@@ -198,36 +208,43 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_ci_history import History, kill, run_at
+from test_ci_history import Cell, History, Outcome, run_at
 past, first = History(Path({path!r})), int(sys.argv[1])
-sys.stdin.read()
+open(sys.argv[2]).read()
+cells = [Cell(str(number), "", "guest", Outcome.GREEN, number) for number in range(500)]
 for hour in range(first, first + 20):
-    assert past.add(run_at(hour), [kill(hour)]) in ("", sys.argv[2])
+    assert past.add(run_at(hour), cells) == ""
 """
 
 
-def test_two_processes_write_at_once_and_nothing_is_lost(past: History) -> None:
+def test_two_processes_write_at_once_and_nothing_is_lost(past: History, tmp_path: Path) -> None:
     program = WRITER.format(tests=str(Path(__file__).parent), path=str(past.path))
-    words = [sys.executable, "-c", program]
-    both = [threading.Thread(target=Runner(), args=([*words, first, ""],)) for first in ("0", "20")]
-    for each in both:
-        each.start()
-    for each in both:
-        each.join()
+    gates = {first: tmp_path / f"gate-{first}" for first in (0, 20)}
+    with ExitStack() as both:
+        for first, gate in gates.items():
+            os.mkfifo(gate)
+            words = [sys.executable, "-c", program, str(first), str(gate)]
+            both.enter_context(ThreadPoolExecutor()).submit(Runner(), words)
+        # Each open waits until its process is there; then both are let go at once.
+        for file in [gate.open("w") for gate in gates.values()]:
+            file.close()
     assert len(past.runs()) == 40
 
 
-def test_a_damaged_file_goes_aside_once_though_two_see_it(past: History) -> None:
+def test_a_damaged_file_goes_aside_once_though_four_see_it(past: History) -> None:
+    class Late(History):
+        def store(self, facts: RunFacts, cells: Sequence[Cell]) -> None:
+            try:
+                super().store(facts, cells)
+            except Damaged:
+                with suppress(threading.BrokenBarrierError):
+                    seen.wait(0.5)  # the one who may put it aside waits in vain
+                raise
+
+    seen = threading.Barrier(4)
     past.path.parent.mkdir()
     past.path.write_bytes(b"damage" * 999)
-    said: list[str] = []
-    both = [
-        threading.Thread(target=lambda hour=hour: said.append(past.add(run_at(hour), [kill(1)])))
-        for hour in range(4)
-    ]
-    for each in both:
-        each.start()
-    for each in both:
-        each.join()
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda hour: Late(past.path).add(run_at(hour), [kill(1)]), range(4)))
     assert len(past.runs()) == 4
     assert len([each for each in said if each]) == 1

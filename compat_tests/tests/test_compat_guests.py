@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vbuskit.base.errors import Exit, UsageError
 from vbuskit.base.places import ROOT
-from vbuskit.compat import guests, tomlfile
+from vbuskit.compat import domain, guests, tomlfile
 from vbuskit.compat.guests import DEFAULT, FILE, Level, choose_guests, guest_kinds
 
 TABLE = '[guest]\nkernel = "sid/amd64"\n'
@@ -122,6 +123,7 @@ def judged(text: str | bytes) -> None:
         assert int(place[2]) <= len(lines[int(place[1]) - 1]) + 1
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(WHOLE)), st.integers(0, 60), st.binary(max_size=8))
 def test_no_damage_to_the_file_gives_a_traceback(start: int, length: int, instead: bytes) -> None:
     raw = WHOLE.encode()
@@ -143,20 +145,26 @@ VALUES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(WORDS, VALUES), max_size=6, unique_by=lambda pair: pair[0]))
 def test_no_table_gives_a_traceback(pairs: list[tuple[str, str]]) -> None:
     judged("[guest]\n" + "".join(f"{word} = {value}\n" for word, value in pairs))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_text_gives_a_traceback(text: str) -> None:
     judged(text)
 
 
-def test_an_error_is_found_behind_strings_that_look_like_tables(tmp_path: Path) -> None:
-    text = '[a]  # [b]\nkernel = "sid/amd64"  # memory = 1\n[b]\nkernel = """\nsid/amd64\n[a]\nx = 1"""\n'
-    with pytest.raises(UsageError, match=r":4:10: \[b\] kernel"):
-        guest_kinds(written(tmp_path, text))
+def test_an_error_is_found_behind_strings_that_look_like_tables() -> None:
+    text = b'[a]  # [b]\nx = """\n[b]\ny = 1"""\nz = "[b]"\n[b]\n"y" = 2\nc.d = 3\n'
+    file = tomlfile.read_text(text, "f")
+    assert str(file.wrong("no", "b", "y")) == "f:7:7: no"
+    assert str(file.wrong("no", "b", "c", "d")) == "f:8:7: no"
+    assert str(file.wrong("no", "b", "c")) == "f:8:1: no"
+    assert str(file.wrong("no", "b", "y", "deeper")) == "f:7:7: no"
+    assert str(file.unknown("no", ["yy"], "b", "y")) == "f:7:1: no; expected yy; did you mean yy?"
 
 
 def test_a_guest_of_rpms_has_rpm_in_its_image_and_is_updated_to_the_newest_kernel() -> None:
@@ -210,6 +218,24 @@ def test_a_guest_that_cannot_be_run_here_says_why_in_one_line(tmp_path: Path) ->
     assert there["a"].excluded == there["b"].excluded == "Windows: its drivers come with issue 9"
     with pytest.raises(UsageError, match="a: Windows: its drivers"):
         _ = there["a"].kernel
+
+
+def test_a_guest_of_another_architecture_says_which_package_has_its_qemu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, '[arm]\nkernel = "sid/arm64"\n[pc]\nkernel = "sid/amd64"\n')
+    for emulator, said in (
+        (
+            tmp_path / "qemu-system-aarch64",
+            "qemu-system-aarch64 is not installed: apt-get install qemu-system-arm",
+        ),
+        (Path("/bin/sh"), ""),
+    ):
+        machine = replace(domain.MACHINES["arm64"], emulator=emulator)
+        monkeypatch.setitem(domain.MACHINES, "arm64", machine)
+        arm, pc = guest_kinds(tmp_path).values()
+        assert (arm.arch, arm.absent, pc.arch, pc.excluded) == ("arm64", said, "amd64", "")
+        assert arm.excluded.startswith(said or "there are no packages of ours for arm64 yet")
 
 
 def test_an_image_for_a_guest_that_takes_none_is_a_usage_error(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from vbuskit.base.errors import Blocked, Exit, Refused
 from vbuskit.base.places import Places
 from vbuskit.base.run import Finished, Runner
 from vbuskit.compat import images
-from vbuskit.compat.recipe import INIT, Recipe
+from vbuskit.compat.recipe import FILES, INIT, Recipe
 
 RECIPE = Recipe("6.1.0-1-cloud-amd64")
 
@@ -52,6 +53,19 @@ def test_a_kernel_that_is_not_the_suites_own_is_another_image(tmp_path: Path) ->
     recipes = [RECIPE, *(Recipe(RECIPE.release, kernel=kernel) for kernel in (package, other))]
     assert len({recipe.key for recipe in recipes}) == len(recipes)
     assert not any(name.startswith("linux-image") for name in recipes[1].packages)
+
+
+def test_another_file_of_ours_is_another_image_of_the_same_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = RECIPE.key, RECIPE.wanted
+    monkeypatch.setitem(FILES, "etc/hostname", "another")
+    assert RECIPE.key != before[0] and RECIPE.wanted == before[1]
+    others = (replace(RECIPE, arch="arm64"), replace(RECIPE, more=("fio",)), replace(RECIPE, suite="sid"))
+    assert before[1] not in {other.wanted for other in others}
+
+
+def test_another_architecture_is_another_image() -> None:
+    assert Recipe(RECIPE.release, arch="arm64").key != RECIPE.key
+    assert (RECIPE.foreign, Recipe(RECIPE.release, arch="arm64").foreign) == ("", "arm64")
 
 
 def test_another_init_is_another_image_and_what_the_kernel_starts_there(tmp_path: Path) -> None:
@@ -116,6 +130,7 @@ def test_a_failed_build_leaves_nothing(places: Places) -> None:
     ("said", "what"),
     [
         ("E: Unable to locate package linux-image-6.1.0-1-cloud-amd64", "has no linux-image-6.1.0-1"),
+        ("E: arm64 can neither be executed natively nor via qemu", "starts no programs of"),
         ("Temporary failure resolving 'x'", "cannot be reached"),
         ("E: apt-get update --error-on=any failed", "cannot be reached"),
         ("tar: write error: No space left on device", "disk is full"),

@@ -102,7 +102,7 @@ def filled(places: Places, name: str, *, anew: bool = False) -> str:
     """What an image's root has after its packages were installed."""
     run, kept = Runner(), Kept.of(places)
     tree = places.work(name) / "tree"
-    lock = () if anew else kept.locked(RECIPE.key)
+    lock = () if anew else kept.locked(RECIPE.wanted)
     images.install(run, RECIPE, tree, kept, lock)
     images.list_packages(run, tree, tree.parent)
     assert {left.name for left in tree.parent.iterdir()} == {"tree", "packages.txt"}
@@ -120,7 +120,7 @@ def test_what_the_mirror_dropped_is_installed_from_what_is_kept(
     assert filled(places, "again") == first
     with pytest.raises(VbuskitError, match=r"has no linux-image-6.1.0-1"):
         filled(places, "anew", anew=True)
-    assert Kept.of(places).locked(RECIPE.key)
+    assert Kept.of(places).locked(RECIPE.wanted)
 
 
 def test_an_image_that_is_made_anew_has_what_the_mirror_has_now(
@@ -129,7 +129,7 @@ def test_an_image_that_is_made_anew_has_what_the_mirror_has_now(
     first = filled(places, "first")
     mirror(lost="udev", version="2")
     assert filled(places, "anew", anew=True) == first.replace("udev 1\n", "udev 2\n")
-    assert "udev_2_amd64.deb" in {package.file for package in Kept.of(places).locked(RECIPE.key)}
+    assert "udev_2_amd64.deb" in {package.file for package in Kept.of(places).locked(RECIPE.wanted)}
 
 
 def test_a_package_that_is_kept_and_was_changed_is_not_installed(
@@ -137,7 +137,7 @@ def test_a_package_that_is_kept_and_was_changed_is_not_installed(
 ) -> None:
     filled(places, "first")
     kept = Kept.of(places)
-    (udev,) = (package for package in kept.locked(RECIPE.key) if package.name == "udev")
+    (udev,) = (package for package in kept.locked(RECIPE.wanted) if package.name == "udev")
     raw = bytearray(kept.path(udev).read_bytes())
     raw[-1] ^= 1
     kept.path(udev).chmod(0o644)

@@ -16,7 +16,7 @@ from vbuskit.compat.plugin import auto_workers, group_of
 # Stands without a guest, and scenarios that note who ran them.
 FAKE = """
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +26,8 @@ from vbuskit.compat.scenario import Scenario
 
 pytest_plugins = ["vbuskit.compat.plugin"]
 strategy.Health = lambda bench: SimpleNamespace(check=lambda cell: None)
+strategy.examined = lambda *_, **__: nullcontext()
+strategy.unhurried = lambda: nullcontext(1.0)
 LOG = Path(__file__).parent / "log"
 
 

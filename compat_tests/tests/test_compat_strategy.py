@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -33,8 +33,15 @@ class Played:
     def bench(self) -> Iterator[Bench]:
         self.benches.append([])
         self.open += 1
-        guest = SimpleNamespace(name="guest", serial=Path("serial.log"), check_room=self.check_room)
-        yield cast(Bench, SimpleNamespace(guest=guest, ran=self.benches[-1]))
+        ran = self.benches[-1]
+        guest = SimpleNamespace(
+            name="guest",
+            serial=Path("serial.log"),
+            check_room=self.check_room,
+            plug=lambda bus: ran.append(f"plugged {bus}"),
+        )
+        bus = SimpleNamespace(socket="bus", confirmed=lambda: None)
+        yield cast(Bench, SimpleNamespace(guest=guest, bus=bus, ran=ran))
         self.open -= 1
 
     def check_room(self) -> None:
@@ -57,6 +64,9 @@ def health(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     checked: list[str] = []
     fake = SimpleNamespace(check=lambda cell: checked.append(cell.name))
     monkeypatch.setattr(strategy, "Health", lambda bench: fake)
+    monkeypatch.setattr(strategy, "examined", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(strategy, "unhurried", lambda: nullcontext(1.0))
+    monkeypatch.setattr(strategy, "stage", lambda bench, done, prepare: prepare())
     return checked
 
 
@@ -90,7 +100,7 @@ def test_who_comes_first_finds_what_it_needs_without_a_cell_of_its_own(
     stand = Played()
     with Strategy(stand, known) as lane:
         assert tried(lane, known["net"]).outcome is Outcome.GREEN
-    assert stand.benches == [["boot", "install", "net"]]
+    assert stand.benches == [["boot", "install", "plugged bus", "net"]]
 
 
 def test_after_a_red_cell_the_next_one_finds_another_guest_on_which_the_way_is_gone_again(
@@ -101,7 +111,7 @@ def test_after_a_red_cell_the_next_one_finds_another_guest_on_which_the_way_is_g
     with Strategy(stand, known) as lane:
         cells = [tried(lane, kind) for kind in known.values()]
     assert [cell.outcome for cell in cells] == [Outcome.GREEN, Outcome.GREEN, Outcome.RED, Outcome.GREEN]
-    assert stand.benches == [["boot", "install", "kill"], ["boot", "install", "net"]]
+    assert stand.benches == [["boot", "install", "kill"], ["boot", "install", "plugged bus", "net"]]
 
 
 def test_what_needs_a_red_one_is_skipped_and_names_it(known: dict[str, type[Scenario]]) -> None:
@@ -127,6 +137,19 @@ def test_a_way_that_cannot_be_gone_on_this_guest_skips_the_cell(known: dict[str,
     with Strategy(Played(), known) as lane:
         cell = tried(lane, known["net"])
     assert (cell.outcome, cell.reason) == (Outcome.SKIPPED, "needs `install`: no dpkg")
+
+
+def test_a_guest_that_is_restored_has_its_installation_behind_it(
+    known: dict[str, type[Scenario]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = []
+    monkeypatch.setattr(strategy, "stage", lambda bench, done, prepare: keys.append(done))
+    stand = Played()
+    with Strategy(stand, known) as lane:
+        assert tried(lane, known["net"]).outcome is Outcome.GREEN
+        assert tried(lane, known["kill"]).outcome is Outcome.GREEN
+    assert stand.benches == [["plugged bus", "net", "kill"]]
+    assert keys[0][:2] == ["boot", "install"]
 
 
 def test_a_skipped_cell_costs_no_guest(known: dict[str, type[Scenario]]) -> None:

@@ -18,7 +18,7 @@ from vbuskit.base.run import Arg, Finished, Runner
 from vbuskit.drivers.kernel import CONFIG, ModuleBuildFailed
 from vbuskit.drivers.kernels import KERNELS, LINES, Kernel, kernel_named
 from vbuskit.drivers.matrix import Row, compiler_of, line_of, modules_for, site_for, verdict
-from vbuskit.drivers.roots import Root, install_headers, key_of, load, newest_first
+from vbuskit.drivers.roots import Root, install_headers, key_of, load, newest_first, packages_of
 
 TRIXIE = kernel_named("trixie/cloud-amd64")
 INDEX = [
@@ -143,6 +143,10 @@ def test_another_mirror_and_another_suite_are_other_roots(monkeypatch: pytest.Mo
     monkeypatch.setenv("VBUSKIT_MIRROR", "http://127.0.0.1:9/")
     keys += [key_of("sid")]
     assert len(set(keys)) == len({line.suite for line in LINES}) + 1
+
+
+def test_a_root_has_what_its_headers_want_and_do_not_depend_on() -> None:
+    assert "binutils" in packages_of("trixie-backports") and "binutils" not in packages_of("trixie")
 
 
 def test_only_a_kernel_that_counts_turns_the_command_red() -> None:

@@ -42,15 +42,14 @@ are_for_the_kernel() {
             ;;
         esac
         its=$(layout_of "/lib/modules/$file")
-        if [ -n "$its$layout" ] && [ "$its" != "$layout" ]; then
-            why="/lib/modules/$file is of another kernel, whatever it says: module_layout is ${its:-none}, not ${layout:-none}"
+        if [ -n "$layout" ] && [ "$its" != "$layout" ]; then
+            why="/lib/modules/$file is of another kernel, whatever it says: module_layout is ${its:-none}, not $layout"
             return 1
         fi
     done
 }
 
-# The version of what describes a module to the kernel: none where symbols have no versions. All modules of a kernel have
-# the same.
+# The version of what describes a module to the kernel, the same for all its modules; none where symbols have no versions.
 layout_of() { modprobe --dump-modversions "$1" 2>/dev/null | sed -n 's/[[:space:]]module_layout$//p'; }
 
 # A package that was opened and packed again may have lost signatures, as strip takes them away. The kernel that runs may

@@ -481,7 +481,7 @@ done >"$2" && echo end >>"$2"
     "dracut": """\
 for to; do :; done
 module=/usr/lib/dracut/modules.d/90vbus/module-setup.sh
-[ -e "$module" ] || { echo "dracut: module 'vbus' cannot be found or installed." >&2; exit 1; }
+[ -e "$module" ] || { echo "dracut: dracut module 'vbus' cannot be found or installed." >&2; exit 1; }
 kernel=$4 bash -c '. /functions; . "$0"; installkernel; install' "$module" >"$to" && echo end >>"$to"
 """,
 }

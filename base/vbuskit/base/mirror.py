@@ -14,6 +14,7 @@ from vbuskit.base.run import Finished, Runner
 
 # Nobody reads a manual in there.
 UNREAD = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
+BACKPORTS = "-backports"
 UNREACHABLE = r"Could not (connect|resolve)|Failed to fetch|Temporary failure|apt-get update.* failed"
 
 
@@ -24,6 +25,11 @@ def source() -> str:
 
 def named(mirror: str) -> str:
     return mirror or "mmdebstrap's default"
+
+
+def plain(suite: str) -> str:
+    """The suite that backports are for; any other one itself."""
+    return suite.removesuffix(BACKPORTS)
 
 
 def bootstrap(
@@ -40,10 +46,14 @@ def bootstrap(
 ) -> Finished:
     """Fill `tree` with `suite`; paths that match `excluded` are never unpacked. why_not judges the end.
 
+    A suite of backports is the plain one with another beside it, which apt takes where nothing else will do.
+
     sources: lines of a sources.list in place of the mirror
     keep:    a folder that gets every package that went in
     arch:    another architecture than this machine's
     """
+    base, pocket = plain(suite), "s/^\\(deb .* %s\\) /\\1-backports /p"
+    added = f'cd "$1"/etc/apt; sed -n "{pocket % base}" sources.list >sources.list.d/backports.list'
     moved = f'mv "$1"/var/cache/apt/archives/*.deb {shlex.quote(str(keep))}'
     return run.attempt(
         [
@@ -54,10 +64,11 @@ def bootstrap(
             # A mirror's copy of a suite that moves every day is a week old for many.
             '--aptopt=Acquire::Check-Valid-Until "false"',
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in excluded),
+            *([f"--setup-hook={added}"] if suite != base and sources is None else []),
             *(["--skip=essential/unlink", f"--customize-hook={moved}"] if keep else []),
             *([f"--architectures={arch}"] if arch else []),
             f"--include={','.join(packages)}",
-            suite,
+            base,
             tree,
             *(source().split() if sources is None else sources),
         ],

@@ -23,7 +23,7 @@ COMMANDS = {
     "run": "try the drivers on a real guest, and say what held",
     "matrix": "try the drivers on the guests of several suites and kernels",
     "guest": "list the guests, build their images, get a shell in one, tidy the cache",
-    "report": "write the report again from out/results.json",
+    "report": "write the report again from out/results.json, or a support bundle of one guest",
     "sign": "build the kernel modules and sign them, or sign modules that are there",
     "mok": "write what `mokutil --import` takes, and say how a key is enrolled",
     "package": "build, sign and pack them as a Debian package or as RPM",

@@ -12,7 +12,7 @@ from pathlib import Path
 from vbuskit.ci import results
 from vbuskit.ci.facts import RunFacts
 from vbuskit.ci.history import History, Past
-from vbuskit.ci.verdict import cell_id
+from vbuskit.ci.verdict import INTERRUPTED, cell_id, word
 from vbuskit.compat.cells import Cell, Outcome
 
 MOST_RUNS = 8  # that a report can be compared with
@@ -66,6 +66,8 @@ def compare(facts: RunFacts, cells: Sequence[Cell], earlier: Earlier) -> Against
     against = Against(earlier.label, gone=len(earlier.cells.keys() - set(ids)))
     for number, (cell, name) in enumerate(zip(cells, ids, strict=True)):
         before = earlier.cells.get(name)
+        if word(cell) == INTERRUPTED:
+            continue
         if before is None:
             against.new.append(number)
         elif cell.outcome is Outcome.RED and before.outcome is not Outcome.RED:

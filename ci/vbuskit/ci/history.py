@@ -20,7 +20,7 @@ from typing import TypeVar
 from vbuskit.base.errors import Blocked, Refused
 from vbuskit.base.places import Places, make
 from vbuskit.ci.facts import RunFacts
-from vbuskit.ci.verdict import cell_id
+from vbuskit.ci.verdict import INTERRUPTED, cell_id, word
 from vbuskit.compat.cells import Cell, Outcome
 
 T = TypeVar("T")
@@ -45,6 +45,7 @@ CREATE TABLE cell (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX cell_of_run ON cell (run);
 """
+HINT = "the run itself is not touched by that; its results are in results.json"
 DAMAGE = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
 WORDS = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -92,15 +93,17 @@ class History:
     def add(self, facts: RunFacts, cells: Sequence[Cell]) -> str:
         """Remember a run, instead of an earlier one that started in the same microsecond.
 
-        Returns what the user should know, mostly nothing.
+        Cells that were cut short say nothing. Returns what the user should know, mostly nothing.
         """
+        cells = [cell for cell in cells if word(cell) != INTERRUPTED]
         if not cells:
             return ""
         make(self.path.parent, 0o700)
         try:
             self.store(facts, cells)
         except Damaged:
-            return self.start_anew(facts, cells)
+            with in_words(self.path):
+                return self.start_anew(facts, cells)
         return ""
 
     def store(self, facts: RunFacts, cells: Sequence[Cell]) -> None:
@@ -187,8 +190,9 @@ class History:
 
     def rows(self, make: Callable[..., T], question: str, *values: str | int) -> list[T]:
         """The answer; none from a file that is not there, is damaged, or was not filled yet."""
-        if not self.path.exists():
-            return []
+        with in_words(self.path):
+            if not self.path.exists():
+                return []
         try:
             with self.opened("ro") as base:
                 if schema_of(self.path, base) == 0:
@@ -211,8 +215,17 @@ class History:
                 raise Damaged(f"{self.path}: is damaged") from error
             raise Blocked(
                 f"{self.path}: {WORDS.get(code, str(error))}",
-                hint="the run itself is not touched by that; its results are in results.json",
+                hint=HINT,
             ) from error
+
+
+@contextmanager
+def in_words(path: Path) -> Iterator[None]:
+    """What the system says, as an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise Blocked(f"{path}: {error.strerror}", hint=HINT) from error
 
 
 class Damaged(Blocked):

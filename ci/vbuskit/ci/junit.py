@@ -9,12 +9,12 @@ from xml.etree import ElementTree as ET
 
 from vbuskit.ci.facts import RunFacts
 from vbuskit.ci.plain import bounded, tail
-from vbuskit.ci.verdict import axes, by_guest, cell_id
+from vbuskit.ci.verdict import axes, by_guest, cell_id, standing
 from vbuskit.compat.cells import Cell, Comparison, Outcome, Retry
 
 
 def junit(facts: RunFacts, cells: Sequence[Cell]) -> bytes:
-    root = ET.Element("testsuites", totals(cells) | {"name": "vbuskit"})
+    root = ET.Element("testsuites", totals(facts, cells) | {"name": "vbuskit"})
     root.extend(suite(facts, guest, group) for guest, group in by_guest(cells).items())
     ET.indent(root)
     return (
@@ -23,14 +23,14 @@ def junit(facts: RunFacts, cells: Sequence[Cell]) -> bytes:
 
 
 def suite(facts: RunFacts, guest: str, cells: Sequence[Cell]) -> ET.Element:
-    counted = totals(cells) | {"skipped": str(count(cells, Outcome.SKIPPED))}
+    counted = totals(facts, cells) | {"skipped": str(count(facts, cells, Outcome.SKIPPED))}
     started = facts.started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     element = ET.Element("testsuite", counted | {"name": bounded(guest), "timestamp": started})
     properties = ET.SubElement(element, "properties")
     told = facts_as_properties(facts, guest) | findings(facts, cells)
     for name, value in told.items():
         ET.SubElement(properties, "property", {"name": bounded(name), "value": bounded(value)})
-    element.extend(case(cell) for cell in cells)
+    element.extend(case(facts, cell) for cell in cells)
     return element
 
 
@@ -63,7 +63,13 @@ def findings(facts: RunFacts, cells: Sequence[Cell]) -> dict[str, str]:
     return found
 
 
-def case(cell: Cell) -> ET.Element:
+def outcome_of(facts: RunFacts, cell: Cell) -> Outcome:
+    """A red cell that does not count is a skipped test case: a CI server knows only failures that count."""
+    aside = standing(cell, facts.informing, facts.quarantine)
+    return Outcome.SKIPPED if cell.outcome is Outcome.RED and aside else cell.outcome
+
+
+def case(facts: RunFacts, cell: Cell) -> ET.Element:
     element = ET.Element(
         "testcase",
         {
@@ -73,15 +79,18 @@ def case(cell: Cell) -> ET.Element:
         },
     )
     looks = "\n".join(line(look) for look in cell.comparisons)
-    if cell.outcome is Outcome.RED:
+    outcome = outcome_of(facts, cell)
+    if outcome is Outcome.RED:
         failure = ET.SubElement(element, "failure", {"message": bounded(cell.reason), "type": blame(cell)})
         failure.text = "\n".join(filter(None, [bounded(cell.reason), *notes(cell), looks]))
         element.extend(earlier("rerunFailure", cell))
         ET.SubElement(element, "system-out").text = "\n".join(logs(cell))
         return element
     element.extend(earlier("flakyFailure", cell))
-    if cell.outcome is Outcome.SKIPPED:
-        ET.SubElement(element, "skipped", {"message": bounded(cell.reason or "not tried")})
+    if outcome is Outcome.SKIPPED:
+        aside = standing(cell, facts.informing, facts.quarantine) if outcome is not cell.outcome else ""
+        reason = f"{aside}, red: {cell.reason}" if aside else cell.reason
+        ET.SubElement(element, "skipped", {"message": bounded(reason or "not tried")})
     ET.SubElement(element, "system-out").text = looks
     return element
 
@@ -110,14 +119,14 @@ def logs(cell: Cell) -> list[str]:
     return [f"--- {bounded(log.name)}, last lines\n{tail(log) or '(empty or gone)'}" for log in cell.logs]
 
 
-def totals(cells: Sequence[Cell]) -> dict[str, str]:
+def totals(facts: RunFacts, cells: Sequence[Cell]) -> dict[str, str]:
     return {
         "tests": str(len(cells)),
-        "failures": str(count(cells, Outcome.RED)),
+        "failures": str(count(facts, cells, Outcome.RED)),
         "errors": "0",
         "time": f"{sum(cell.seconds for cell in cells):.3f}",
     }
 
 
-def count(cells: Sequence[Cell], outcome: Outcome) -> int:
-    return sum(cell.outcome is outcome for cell in cells)
+def count(facts: RunFacts, cells: Sequence[Cell], outcome: Outcome) -> int:
+    return sum(outcome_of(facts, cell) is outcome for cell in cells)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,19 @@ from vbuskit.base.run import Runner
 from vbuskit.ci.facts import Guest
 from vbuskit.ci.goods import MODULE_DEFECTS, delivery
 from vbuskit.ci.history import History, file_of
+from vbuskit.ci.quarantine import fits, read, remarks, standing
 from vbuskit.ci.report import write_report
 from vbuskit.ci.road import Diary, Road, alone, fresh_folders, planted, programs_of, say, told
-from vbuskit.ci.verdict import judge
+from vbuskit.ci.verdict import cell_id, judge
 from vbuskit.compat.cells import Blame, Cell, Outcome, Retry, cell_of
 from vbuskit.compat.domain import has_kvm
+from vbuskit.compat.evidence import again
 from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import ForeignHost, Host, PrivateHost, raise_stage
 from vbuskit.compat.plan import Coordinates
-from vbuskit.compat.plugin import PLAN, kind_of
+from vbuskit.compat.plugin import PLAN, kind_of, planned_for
+from vbuskit.compat.pool import worker_spec
+from vbuskit.compat.scenario import scenarios
 from vbuskit.compat.strategy import Stand
 from vbuskit.drivers.kernel import modules, newest_release
 from vbuskit.drivers.matrix import image_for, modules_for, site_for
@@ -237,6 +242,7 @@ class Desk:
             kind = kind_of(where)
             cell = Cell(kind.name, kind.title, where.guest, Outcome.RED, axes=where.axes)
             cell.reason, cell.blame, cell.retries = lost[-1].reason, lost[-1].blame, lost[:-1]
+            cell.again = again(cell)
             self.cells[id] = told(cell)
         return list(self.cells.values())
 
@@ -247,6 +253,15 @@ def played(places: Places, words: Sequence[str], *, workers: int = 1, defect: st
     Raises Blocked when the machine ends the run, KeyboardInterrupt as it came; what was tried until then is
     reported.
     """
+    today = datetime.now(UTC).date()
+    entries = read(places.tree, today)
+    fits(
+        entries,
+        {
+            each.coordinates.id
+            for each in planned_for(places.tree, scenarios=[kind.name for kind in scenarios()])
+        },
+    )
     sandbox.enter()
     raise_stage()
     with alone(places), fresh_folders(places, keep=False):
@@ -256,17 +271,23 @@ def played(places: Places, words: Sequence[str], *, workers: int = 1, defect: st
             play(desk, [f"--out={places.out}", f"--defect={defect}", *words], workers)
         finally:
             cells = desk.finish()
+            outcomes = {cell_id(cell): cell.outcome for cell in cells}
+            diary.quarantine = standing(entries, outcomes, today)
             write_report(places, diary.facts(run), cells)
-    verdict = judge(cells, diary.informing)
+    for remark in remarks(entries, outcomes, today):
+        say(remark)
+    verdict = judge(cells, diary.informing, diary.quarantine)
     say(f"{verdict.line} The report is {places.out / 'report.html'}")
     return verdict.exit_code
 
 
 def play(desk: Desk, words: Sequence[str], workers: int) -> None:
-    spread = (
-        ["-n", str(workers), "--no-loadscope-reorder", "--max-worker-restart", "1000"] if workers > 1 else []
+    spread = ["--dist", "loadgroup", "--no-loadscope-reorder", "--max-worker-restart", "1000"]
+    spread += ["--tx", f"{workers}*{worker_spec()}"]
+    code = pytest.main(
+        [*PYTEST, *(spread if workers > 1 else ()), *words, "--pyargs", "vbuskit.compat.matrix"],
+        plugins=[desk],
     )
-    code = pytest.main([*PYTEST, *spread, *words, "--pyargs", "vbuskit.compat.matrix"], plugins=[desk])
     if desk.blocked:
         raise Blocked(desk.blocked, hint="free some space, or choose another folder with --out")
     if code == pytest.ExitCode.INTERRUPTED:

@@ -21,7 +21,7 @@ from vbuskit.ci.compare import MOST_RUNS, Earlier, compare
 from vbuskit.ci.facts import Guest, RunFacts
 from vbuskit.ci.history import Past
 from vbuskit.ci.plain import bounded, plain, tail
-from vbuskit.ci.verdict import cell_id, judge, word
+from vbuskit.ci.verdict import INFORMING, cell_id, judge, standing, word
 from vbuskit.compat.cells import Cell, Outcome
 
 TAILS = 2 * 1024 * 1024  # characters of logs in one page; beyond that a log is only linked
@@ -74,13 +74,8 @@ class Row:
     cell: Cell
     logs: list[Link]
     bars: Bars | None
-    informing: bool
+    standing: str
     quarantine: str
-
-    @property
-    def standing(self) -> str:
-        """Why it makes nothing red, in a word."""
-        return "informing" if self.informing else "quarantined" if self.quarantine else ""
 
     @property
     def id(self) -> str:
@@ -137,7 +132,7 @@ class Lane:
 
     @property
     def informing(self) -> bool:
-        return self.rows[0].informing
+        return self.rows[0].standing == INFORMING
 
     @property
     def spots(self) -> dict[str, Row]:
@@ -180,8 +175,8 @@ def rows_of(out: Path, facts: RunFacts, cells: Sequence[Cell], past: Sequence[Ea
         name = cell_id(cell)
         found = [each.cells[name] for each in reversed(past) if name in each.cells]
         bars = Bars.of(found) if found else None
-        informing = cell.guest in facts.informing
-        yield Row(number, cell, logs, bars, informing, facts.quarantine.get(name, ""))
+        aside = standing(cell, facts.informing, facts.quarantine)
+        yield Row(number, cell, logs, bars, aside, facts.quarantine.get(name, ""))
 
 
 def lanes_of(rows: Sequence[Row]) -> list[Lane]:

@@ -80,6 +80,7 @@ class Diary:
         self.steps: list[Step] = []
         self.guests: list[facts.Guest] = []
         self.artifacts: list[Artifact] = []
+        self.quarantine: dict[str, str] = {}
 
     def give(self) -> dict[str, Any]:
         """Steps, guests and artifacts as JSON has them; they are this diary's no longer."""
@@ -121,6 +122,7 @@ class Diary:
             guests=tuple(self.guests),
             steps=tuple(self.steps),
             artifacts=tuple(self.artifacts),
+            quarantine=self.quarantine,
         )
 
 

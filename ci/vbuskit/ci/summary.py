@@ -14,7 +14,7 @@ from vbuskit.ci.compare import Earlier, compare
 from vbuskit.ci.facts import RunFacts
 from vbuskit.ci.page import duration
 from vbuskit.ci.plain import bounded
-from vbuskit.ci.verdict import by_guest, cell_id, judge, word
+from vbuskit.ci.verdict import by_guest, cell_id, judge, standing, word
 from vbuskit.compat.cells import Cell, Outcome
 
 MOST = 50  # of each list
@@ -24,18 +24,13 @@ MARKS = {Outcome.GREEN: "✅", Outcome.RED: "❌", Outcome.SKIPPED: "⚪"}
 
 def markdown(facts: RunFacts, cells: Sequence[Cell], past: Sequence[Earlier] = ()) -> str:
     verdict = judge(cells, facts.informing, facts.quarantine)
-    asides = [cell.guest in facts.informing or cell_id(cell) in facts.quarantine for cell in cells]
-    reds = [
-        red(facts, cell)
-        for wanted in (False, True)
-        for cell, aside in zip(cells, asides, strict=True)
-        if aside is wanted and cell.outcome is Outcome.RED
-    ]
+    reds = [(aside_of(facts, cell), cell) for cell in cells if cell.outcome is Outcome.RED]
+    reds.sort(key=lambda each: bool(each[0]))
     parts = [
         f"## {MARKS[verdict.outcome]} vbuskit {code(facts.version)}: {verdict.line}",
         told_of(facts),
         table(facts, cells),
-        listed("Red", reds),
+        listed("Red", [red(*each) for each in reds]),
         listed("Tried more than once", [tries(cell) for cell in cells if cell.retries]),
         *(changes(facts, cells, each) for each in past[:1]),
         "All of it: `report.html`.",
@@ -65,9 +60,12 @@ def table(facts: RunFacts, cells: Sequence[Cell]) -> str:
     return "\n".join(lines) + more(len(groups))
 
 
-def red(facts: RunFacts, cell: Cell) -> str:
-    aside = ", informing" if cell.guest in facts.informing else ""
-    aside += ", in quarantine" if cell_id(cell) in facts.quarantine else ""
+def aside_of(facts: RunFacts, cell: Cell) -> str:
+    return standing(cell, facts.informing, facts.quarantine)
+
+
+def red(aside: str, cell: Cell) -> str:
+    aside = f", {aside}" if aside else ""
     blame = f", put down to {cell.blame}" if cell.blame else ""
     again = f"\n  - again: {code(cell.again)}" if cell.again else ""
     return f"{code(cell_id(cell))} {word(cell)}{blame}{aside}: {code(cell.reason)}{again}"

@@ -11,6 +11,8 @@ from vbuskit.base.errors import Exit
 from vbuskit.compat.cells import Cell, Outcome
 
 INTERRUPTED = "interrupted"
+INFORMING = "informing"
+QUARANTINED = "quarantined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +35,31 @@ def judge(
     cells: Sequence[Cell], informing: Collection[str] = (), quarantined: Collection[str] = ()
 ) -> Verdict:
     """`informing` guests and `quarantined` cells, by their ids, are counted apart and make nothing red."""
-    asides = {
-        "of informing guests": [cell for cell in cells if cell.guest in informing],
-        "in quarantine": [
-            cell for cell in cells if cell.guest not in informing and cell_id(cell) in quarantined
-        ],
-    }
-    cells = [cell for cell in cells if cell.guest not in informing and cell_id(cell) not in quarantined]
+    told = Counter(
+        standing(cell, informing, quarantined) for cell in cells if cell.outcome is not Outcome.GREEN
+    )
+    cells = [cell for cell in cells if not standing(cell, informing, quarantined)]
     counts = Counter(cell.outcome for cell in cells)
     green, red, skipped = counts[Outcome.GREEN], counts[Outcome.RED], counts[Outcome.SKIPPED]
     rest = f", {skipped} skipped" if skipped else ""
-    for where, aside in asides.items():
-        told = sum(cell.outcome is not Outcome.GREEN for cell in aside)
-        rest += f"; {told} {where} did not hold" if told else ""
+    rest += f"; {told[INFORMING]} of informing guests did not hold" if told[INFORMING] else ""
+    rest += f"; {told[QUARANTINED]} in quarantine did not hold" if told[QUARANTINED] else ""
     if red:
         failed = f"{red} of {len(cells)} cells did not hold"
         cut = "; the run was interrupted" if any(word(cell) == INTERRUPTED for cell in cells) else ""
         return Verdict(Outcome.RED, f"{failed}{rest}{cut}.")
     if not green:
-        counted = "that counts " if any(asides.values()) else ""
+        counted = "that counts " if told[INFORMING] or told[QUARANTINED] else ""
         return Verdict(Outcome.SKIPPED, f"Nothing {counted}was tried{rest}.")
     count = f"{green} of {len(cells)}" if skipped else ("The only" if green == 1 else f"All {green}")
     return Verdict(Outcome.GREEN, f"{count} {'cell holds' if green == 1 else 'cells hold'}{rest}.")
+
+
+def standing(cell: Cell, informing: Collection[str], quarantined: Collection[str]) -> str:
+    """Why it makes nothing red, in a word; or nothing."""
+    if cell.guest in informing:
+        return INFORMING
+    return QUARANTINED if cell_id(cell) in quarantined else ""
 
 
 def word(cell: Cell) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import UsageError
 from vbuskit.compat import tomlfile
+from vbuskit.compat.domain import MACHINES
 from vbuskit.compat.tomlfile import TomlFile
 from vbuskit.drivers.kernels import DEBUG, FOREIGN, KERNELS, Kernel, kernel_named
 
@@ -50,11 +51,8 @@ SYSTEMS = {
     "windows": "its drivers come with issue 9",
     "wine": "comes with issue 9",
 }
-# QEMU for a guest's architecture, and the package that has it.
-EMULATORS = {
-    "amd64": (Path("/usr/bin/qemu-system-x86_64"), "qemu-system-x86"),
-    "arm64": (Path("/usr/bin/qemu-system-aarch64"), "qemu-system-arm"),
-}
+# Packages with QEMU for a guest of another architecture than this machine's.
+EMULATORS = {"arm64": "qemu-system-arm"}
 
 Words = Mapping[str, tuple[type, Collection[object], str]]  # types, values, and how that is said
 # Words that any table may have besides.
@@ -84,7 +82,7 @@ class GuestKind:
     level:    whether a red cell of it counts
     system:   of SYSTEMS, or empty: Debian
     image:    the disk that its user has supplied
-    excluded: why it cannot be run here, in one line; empty when it can
+    absent:   why it cannot boot here, in one line; empty when it can
     """
 
     name: str
@@ -97,13 +95,13 @@ class GuestKind:
     level: Level = Level.GATING
     system: str = ""
     image: Path | None = None
-    excluded: str = ""
+    absent: str = ""
 
     @property
     def kernel(self) -> Kernel:
         """Raises UsageError for a guest that is no Debian."""
         if self.linux is None:
-            raise UsageError(f"{self.name}: {self.excluded}")
+            raise UsageError(f"{self.name}: {self.absent}")
         return self.linux
 
     @property
@@ -115,6 +113,15 @@ class GuestKind:
         """As Debian calls it."""
         foreign = self.linux is not None and self.linux.flavour in FOREIGN
         return self.kernel.flavour if foreign else "amd64"
+
+    @property
+    def excluded(self) -> str:
+        """Why no cell can be tried on it, in one line; empty when that can be."""
+        if self.absent or self.arch == "amd64":
+            return self.absent
+        return (
+            f"there are no packages of ours for {self.arch} yet; `vbuskit guest shell {self.name}` boots it"
+        )
 
     def packages(self, release: str) -> tuple[str, ...]:
         """Debian's, beside those that every guest has; `release` of its kernel."""
@@ -178,10 +185,11 @@ def debian(file: TomlFile, name: str, table: dict[str, Any]) -> GuestKind:
         )
     words = checked(file, name, table, {**OPTIONAL, **DEBIAN})
     its = GuestKind(name, kernels["kernel"], kernels.get("update"), **words)
-    emulator, package = EMULATORS[its.arch]
-    if its.arch != "amd64" and not emulator.exists():
-        words["excluded"] = f"{emulator.name} is not installed: apt-get install {package}"
-    return GuestKind(name, kernels["kernel"], kernels.get("update"), **words)
+    emulator = MACHINES[its.arch].emulator
+    if its.arch in EMULATORS and not emulator.exists():
+        lacking = f"{emulator.name} is not installed: apt-get install {EMULATORS[its.arch]}"
+        return replace(its, absent=lacking)
+    return its
 
 
 def other(file: TomlFile, name: str, table: dict[str, Any], given: Path | None) -> GuestKind:
@@ -198,11 +206,11 @@ def other(file: TomlFile, name: str, table: dict[str, Any], given: Path | None) 
         raise file.wrong(f"[{name}] image: {shown(image)}; expected {wanted}", name, "image")
     wanted = str(given) if given else image
     path = found(wanted)
-    excluded = f"{system.title()}: {SYSTEMS[system]}"
+    absent = f"{system.title()}: {SYSTEMS[system]}"
     if system == "windows" and path is None:
         lacking = f"{wanted}: there is no such image" if wanted else "no image"
-        excluded = f'{lacking}: image = "PATH" in {FILE}, or --image {name}=PATH; {SYSTEMS[system]}'
-    return GuestKind(name, system=system, image=path, excluded=excluded, **words)
+        absent = f'{lacking}: image = "PATH" in {FILE}, or --image {name}=PATH; {SYSTEMS[system]}'
+    return GuestKind(name, system=system, image=path, absent=absent, **words)
 
 
 def checked(

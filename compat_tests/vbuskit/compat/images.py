@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Image:
 def image_for(run: Runner, places: Places, recipe: Recipe) -> Image:
     """The image from the cache, verified; built first when it is not there or not what it was."""
     shelf = make(places.cache / "images")
+    with suppress(Refused):  # who only takes one does not wait for who builds another
+        return held(shelf, recipe)
     with locked(shelf):
         sweep(shelf)
         try:
@@ -92,7 +94,7 @@ def build(run: Runner, recipe: Recipe, shelf: Path, kept: Kept, *, anew: bool = 
     has_room(shelf, "a guest image", ROOM)
     with draft_on(shelf, recipe.key) as draft:
         tree = draft / "tree"
-        install(run, recipe, tree, kept, () if anew else kept.locked(recipe.key))
+        install(run, recipe, tree, kept, () if anew else kept.locked(recipe.wanted))
         settle(recipe, tree)
         make_initrd(run, recipe, tree)
         list_packages(run, tree, draft)
@@ -135,7 +137,7 @@ def install_new(run: Runner, recipe: Recipe, tree: Path, kept: Kept) -> None:
     )
     if done.code:
         raise why_no_image(done, recipe, source())
-    kept.keep(run, recipe.key, debs.glob("*.deb"))
+    kept.keep(run, recipe.wanted, debs.glob("*.deb"))
     shutil.rmtree(debs)
 
 
@@ -149,11 +151,16 @@ def forget_mirror(tree: Path) -> None:
 
 
 def why_no_image(done: Finished, recipe: Recipe, mirror: str) -> VbuskitError:
-    """As why_not; and a mirror that no longer has the kernel of the headers that are installed here."""
+    """As why_not; and a mirror without the kernel of the headers here, or a foreign architecture."""
     if "Unable to locate package" in done.out + done.err:
         return Blocked(
             f"guest image: the mirror ({named(mirror)}) has no linux-image-{recipe.release}",
             hint="bring the headers up to date: apt-get update && apt-get install linux-headers-cloud-amd64",
+        )
+    if "can neither be executed natively" in done.out + done.err:
+        return Blocked(
+            f"guest image: this machine starts no programs of {recipe.arch}",
+            hint="apt-get install qemu-user-static binfmt-support arch-test",
         )
     return why_not(done, "guest image", mirror)
 

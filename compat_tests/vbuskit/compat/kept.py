@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Debian's packages that went into images, kept by content, and which of them each image was made of.
 
-A mirror drops a version when the next one is there. What an image was made of is written down beside its key
-(a lock), so that the same recipe gives the same packages again, with or without the mirror.
+A mirror drops a version when the next one is there. What it gave is written down under what it was asked for
+(a lock), so that the same question has the same answer again, with or without the mirror.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vbuskit.base.artifact import Artifact, write
 from vbuskit.base.errors import Refused
+from vbuskit.base.mirror import plain
 from vbuskit.base.places import Places, make
 from vbuskit.base.run import Runner
 from vbuskit.base.shelf import trusted
@@ -60,7 +61,7 @@ class Kept:
         return self.folder / "locks" / f"{key}.json"
 
     def keep(self, run: Runner, key: str, debs: Iterable[Path]) -> None:
-        """Take these files in, and write down that they are what the image `key` is made of."""
+        """Take these files in, and write down that they are what `key` (Recipe.wanted) got."""
         packages = [asdict(self.taken(run, deb)) for deb in sorted(debs)]
         write(self.lock(key), json.dumps(packages, indent=1) + "\n")
 
@@ -72,7 +73,7 @@ class Kept:
         return package
 
     def locked(self, key: str) -> tuple[Package, ...]:
-        """What the image `key` was made of; none where that is not known or not all of it is kept."""
+        """What was given for `key`; none where that is not known or not all of it is kept."""
         try:
             trusted(self.folder)
             packages = tuple(Package(**words) for words in json.loads(self.lock(key).read_text()))
@@ -92,5 +93,5 @@ class Kept:
             os.link(self.path(package), folder / package.file)
         index = write(folder / "Packages", "\n".join(package.stanza for package in packages))
         listing = f"SHA256:\n {index.sha256} {index.size} Packages\n"
-        write(folder / "Release", f"Suite: {suite}\nCodename: {suite}\n{listing}")
+        write(folder / "Release", f"Suite: {plain(suite)}\nCodename: {plain(suite)}\n{listing}")
         return f"deb [trusted=yes] copy:{folder} ./"

@@ -10,11 +10,11 @@ once for each chosen guest; `@pytest.mark.vbuskit(needs=["negotiate"])` says wha
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -25,18 +25,21 @@ from vbuskit.base.run import Runner
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.bus import Bus, Card
 from vbuskit.compat.cells import Cell, Outcome, document_of
+from vbuskit.compat.crash import Groups
+from vbuskit.compat.evidence import Before, examine
 from vbuskit.compat.guest import Guest
-from vbuskit.compat.guests import choose_guests, guest_kinds
+from vbuskit.compat.guests import choose_guests, guest_kinds, images_of
 from vbuskit.compat.host import Host, PrivateHost
 from vbuskit.compat.plan import Axes, Coordinates, Planned, plan
 from vbuskit.compat.scenario import Scenario, choose
 from vbuskit.compat.strategy import Stand, Strategy
 
-DEATHS = 2  # so many workers may die of a test
 OWN = "test"  # where a scenario's name would be, for a test that is none
 FIXTURES = frozenset({"lane", "bench", "guest", "bus", "device"})
 
 WHERE = re.compile(r"(?P<guest>[a-z0-9_-]+)/[a-z][a-z0-9_-]*(?P<axes>\[[^\[\]]*\])?")
+
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 PLAN: pytest.StashKey[list[Planned]] = pytest.StashKey()
 LANES: pytest.StashKey[Lanes] = pytest.StashKey()
@@ -101,8 +104,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--scenario", action="append", metavar="NAME", help="this one, and what it needs; and others"
     )
+    group.addoption("--image", action="append", metavar="NAME=PATH", help="the disk of a Windows guest")
     group.addoption("--long", action="store_true", help="without --scenario: the long ones, too")
     group.addoption("--shard", type=shard, metavar="I/N", help="the I-th of N parts")
+    group.addoption("--retries", type=int, default=0, metavar="N", help="of cells that the machine spoilt")
     group.addoption("--pairwise", action="store_true", help="each pair of values of the axes at least once")
 
 
@@ -141,22 +146,24 @@ def asked_of(config: pytest.Config) -> list[Planned]:
         shard=option.shard,
         pairwise=option.pairwise,
         expected=config.hook.pytest_vbuskit_expected(config=config) or {},
+        images=images_of(option.image),
     )
 
 
 def planned_for(
     tree: Path,
     *,
-    guests: Sequence[str] | None,
-    scenarios: Sequence[str] | None,
-    long: bool,
-    shard: tuple[int, int] | None,
-    pairwise: bool,
-    expected: Mapping[str, float],
+    guests: Sequence[str] | None = None,
+    scenarios: Sequence[str] | None = None,
+    long: bool = True,
+    shard: tuple[int, int] | None = None,
+    pairwise: bool = False,
+    expected: Mapping[str, float] = NOTHING,
+    images: Mapping[str, Path] | None = None,
 ) -> list[Planned]:
     """What the options mean, for whoever only looks as for whoever tries it. Raises UsageError."""
     choose_guests(tree, guests)
-    kinds = guest_kinds(tree).values()
+    kinds = guest_kinds(tree, images).values()
     return plan(
         kinds,
         choose(scenarios, long=long),
@@ -204,28 +211,9 @@ def param(where: Coordinates) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A guest's tests stay together: `--dist loadgroup`, which xdist 3.8 leaves undone with pytest 9.2."""
-    from xdist.scheduler import LoadScopeScheduling
-
+    """A guest's tests stay together."""
     guests = sorted({each.coordinates.guest for each in config.stash[PLAN]}, key=len)
-
-    deaths: Counter[str] = Counter()
-
-    class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            return group_of(nodeid, guests)
-
-        def remove_node(self, node: Any) -> Any:
-            """Another worker gets what a dead one had, but for a test of which workers die."""
-            for unit in self.assigned_work[node].values():
-                for test in (name for name, done in unit.items() if not done):
-                    deaths[test] += 1
-                    unit[test] = deaths[test] == DEATHS
-                    super().remove_node(node)
-                    return test
-            return super().remove_node(node)
-
-    return GroupScheduling(config, log)
+    return Groups(config, log, lambda name: group_of(name, guests))
 
 
 def group_of(nodeid: str, guests: Sequence[str]) -> str:
@@ -243,12 +231,22 @@ def lane(request: pytest.FixtureRequest, where: Coordinates) -> Strategy:
 
 
 @pytest.fixture
-def cell(request: pytest.FixtureRequest, where: Coordinates) -> Cell:
-    """The record of this cell of the plan, as the report shows it."""
+def cell(request: pytest.FixtureRequest, where: Coordinates) -> Callable[[], Cell]:
+    """Makes the record of this cell of the plan, one for each attempt; the report shows the last."""
     kind = kind_of(where)
-    made = Cell(kind.name, kind.title, where.guest, axes=where.axes)
-    request.node.stash[CELL], request.node.stash[ID] = made, where.id
+
+    def made() -> Cell:
+        cell = Cell(kind.name, kind.title, where.guest, axes=where.axes)
+        request.node.stash[CELL], request.node.stash[ID] = cell, where.id
+        return cell
+
+    made()
     return made
+
+
+@pytest.fixture
+def retries(request: pytest.FixtureRequest) -> int:
+    return int(request.config.option.retries)
 
 
 @pytest.fixture
@@ -300,6 +298,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         error = call.excinfo.value if call.excinfo else None
         if report.when == "setup":
             made.outcome, made.reason = (Outcome.RED if report.failed else Outcome.SKIPPED), said(error)
+            if report.failed and error is not None:
+                examine(made, None, error, Before.now(None))
         blocked = str(error) if isinstance(error, Blocked) else ""
         report.vbuskit = {"id": item.stash[ID], "cell": document_of(made), "blocked": blocked}
     return report

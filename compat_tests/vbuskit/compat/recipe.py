@@ -158,6 +158,11 @@ class Recipe:
         return "" if self.arch == "amd64" else self.arch
 
     @property
+    def wanted(self) -> str:
+        """32 hexadecimal digits over what a mirror is asked for; a file of ours in it is no matter."""
+        return digest_of(json.dumps([self.suite, self.arch, self.packages]))[:32]
+
+    @property
     def key(self) -> str:
         """32 hexadecimal digits over everything that decides what the image is."""
         whole = [VERSION, self.suite, self.packages, DISK_MIB, EXCLUDED, FILES, MASKED, GENERATORS]

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbuskit.base.errors import VbuskitError
+from vbuskit.base.errors import TimedOut, VbuskitError
 from vbuskit.base.run import Process, Runner
 from vbuskit.base.wait import until
 from vbuskit.compat.host import Host
@@ -55,7 +55,8 @@ class Stream:
         until(lambda: self._said(word) or self._process.poll() is not None, seconds)
         said = self._said(word)
         if said is None:
-            raise VbuskitError(f"transfer: the host's end never said {word!r}", hint=f"see {self._output}")
+            kind = TimedOut if self._process.poll() is None else VbuskitError
+            raise kind(f"transfer: the host's end never said {word!r}", hint=f"see {self._output}")
         return said
 
     def _said(self, word: str) -> str | None:

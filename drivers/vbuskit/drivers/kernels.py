@@ -22,6 +22,7 @@ class Line:
     before:    the release before the newest, which a guest had until its kernel was updated
     informing: a build that fails is shown and does not turn the command red
     source:    Debian's package with the source that debugkernel.py builds it from; empty: Debian built it
+    lacking:   packages that its headers want and do not depend on
     """
 
     name: str
@@ -31,6 +32,7 @@ class Line:
     informing: bool = False
     flavours: tuple[str, ...] = FLAVOURS
     source: str = ""
+    lacking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,16 @@ LINES = (
     Line("bookworm-before", "bookworm", r"6\.1\.0-\d+", before=True, flavours=("cloud-amd64",)),
     Line("bookworm-6.12", "bookworm", r"6\.12\.\d+\+deb12"),
     Line("trixie", "trixie", r"6\.12\.\d+\+deb13"),
+    Line(
+        "trixie-backports",
+        "trixie-backports",
+        r"7\.\d+\.\d+\+deb13",
+        informing=True,
+        flavours=("cloud-amd64",),
+        lacking=("binutils",),
+    ),
     Line("sid", "sid", r"7\.\d+\.\d+\+deb14", flavours=(*FLAVOURS, "arm64")),
+    Line("forky", "forky", r"7\.\d+\.\d+\+deb14", informing=True, flavours=("amd64", "cloud-amd64")),
 )
 KERNELS = tuple(Kernel(line, flavour) for line in LINES for flavour in line.flavours)
 

@@ -68,10 +68,16 @@ def kernels_of(suite: str) -> list[Kernel]:
     return [Kernel(line, flavour) for line in LINES if line.suite == suite for flavour in line.flavours]
 
 
+def packages_of(suite: str) -> tuple[str, ...]:
+    return (*PACKAGES, *(name for line in LINES if line.suite == suite for name in line.lacking))
+
+
 def key_of(suite: str) -> str:
     """32 hexadecimal digits over everything that decides what the root is."""
     wanted = [f"{kernel.line.releases} {kernel.flavour}" for kernel in kernels_of(suite)]
-    return digest_of(str(VERSION), suite, source(), *PACKAGES, *KERNEL_FILES, *UNREAD, *wanted)[:32]
+    return digest_of(str(VERSION), suite, source(), *packages_of(suite), *KERNEL_FILES, *UNREAD, *wanted)[
+        :32
+    ]
 
 
 def root_for(run: Runner, places: Places, suite: str) -> Root:
@@ -115,7 +121,7 @@ def build(run: Runner, suite: str, debs: Path, draft: Path) -> None:
     """Everything happens in a draft folder; the seal is written last."""
     tree = draft / "tree"
     what = f"build root {suite}"
-    done = bootstrap(run, suite, tree, "apt", PACKAGES, [*UNREAD, *KERNEL_FILES])
+    done = bootstrap(run, suite, tree, "apt", packages_of(suite), [*UNREAD, *KERNEL_FILES])
     if done.code:
         raise why_not(done, what, source())
     (tree / WORK.lstrip("/")).mkdir()

@@ -17,7 +17,7 @@ from vbuskit.base.places import Places
 from vbuskit.base.remembered import draft_in
 from vbuskit.base.run import Runner
 from vbuskit.base.wait import patience
-from vbuskit.compat import cache, console
+from vbuskit.compat import cache, terminal
 from vbuskit.compat.domain import Hardware, has_kvm
 from vbuskit.compat.guest import Guest
 from vbuskit.compat.guests import GuestKind, choose_guests, guest_kinds, images_of
@@ -46,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--fresh", action="store_true", help="of what the mirror has now, not of packages that were kept"
     )
     shell = verbs.add_parser("shell", help="boot a throw-away copy, and sit at its console; root")
-    shell.add_argument("guest", metavar="NAME")
+    shell.add_argument("guest", nargs=1, metavar="NAME")
     shell.add_argument("--command", metavar="LINE", help="run that in it, and end with its exit code")
     for verb in (listing, building, shell):
         verb.add_argument(
@@ -73,12 +73,10 @@ def main(options: argparse.Namespace) -> int:
     images = images_of(options.image)
     if options.verb == "list":
         return listed(places, list(guest_kinds(places.tree, images).values()))
-    kinds = choose_guests(
-        places.tree, [*options.guest] if options.verb == "build" else [options.guest], images
-    )
+    kinds = choose_guests(places.tree, options.guest, images)
     for kind in kinds:
-        if kind.excluded:
-            raise Blocked(f"{kind.name}: {kind.excluded}")
+        if kind.absent:
+            raise Blocked(f"{kind.name}: {kind.absent}")
     if options.verb == "build":
         return built(places, kinds, options)
     return shell(places, kinds[0], options.command)
@@ -88,15 +86,17 @@ def listed(places: Places, kinds: list[GuestKind]) -> Exit:
     """A guest's own image; the ones that some scenarios want besides have more packages."""
     print(ROW.format("guest", "kernel", "level", "image", "last used", "").rstrip())
     found = {item.path.name: item for item in cache.items(places, {"image": cache.GUESTS["image"]})}
+    own = set()
     for kind in kinds:
         recipe = recipe_here(places, kind)
         kernel = recipe.release if recipe else kind.linux.name if kind.linux else kind.system
-        item = found.pop(recipe.key, None) if recipe else None
+        item = found.get(recipe.key) if recipe else None
+        own.add(item.path.name if item else "")
         size, used = (mib(item.size), day(item.used)) if item else ("-", "-")
         why = f"excluded: {kind.excluded}" if kind.excluded else ""
         print(ROW.format(kind.name, kernel, kind.level, size, used, why).rstrip())
-    if found:
-        print(f"and {len(found)} other images, {mib(sum(item.size for item in found.values()))}")
+    if others := [item for name, item in found.items() if name not in own]:
+        print(f"and {len(others)} other images, {mib(sum(item.size for item in others))}")
     return Exit.OK
 
 
@@ -154,6 +154,7 @@ def guest_of(run: Runner, kind: GuestKind, image: Image, host: PrivateHost, fold
         init=INIT if image.recipe.init else "",
         kvm=has_kvm(),
         console=Path(SOCKET),
+        arch=kind.arch,
     )
     return Guest(host.connection, hardware)
 
@@ -166,11 +167,12 @@ def told(guest: Guest, command: str) -> int:
 
 
 def seat(guest: Guest, kind: GuestKind, host: PrivateHost) -> None:
-    """The console is another terminal for the guest, which has a shell of root's on it."""
-    guest.execute(console.fitted(sys.stdin.fileno(), "/dev/ttyS0"))
-    if kind.init != "systemd":
-        guest.agent.start("setsid agetty --autologin root --keep-baud 115200 ttyS0 vt100")
-    console.attach(host.seen(SOCKET), sys.stdin.fileno(), sys.stdout.fileno())
+    """The console is another terminal for the guest; systemd has a shell of root's on a PC's."""
+    port = guest.hardware.machine.console
+    guest.execute(terminal.fitted(sys.stdin.fileno(), f"/dev/{port}"))
+    if kind.init != "systemd" or port != "ttyS0":
+        guest.agent.start(f"setsid agetty --autologin root --keep-baud 115200 {port} vt100")
+    terminal.attach(host.seen(SOCKET), sys.stdin.fileno(), sys.stdout.fileno())
 
 
 def gc(places: Places, options: argparse.Namespace) -> Exit:

@@ -13,7 +13,7 @@ from vbuskit.base.errors import Exit, UsageError
 from vbuskit.base.places import Places
 from vbuskit.ci.matrix import expected_in, played
 from vbuskit.ci.road import DEFECTS
-from vbuskit.compat.guests import GuestKind, choose_guests
+from vbuskit.compat.guests import GuestKind, choose_guests, images_of
 from vbuskit.compat.plantable import table
 from vbuskit.compat.plugin import auto_workers, planned_for, shard
 from vbuskit.compat.scenario import Scenario, choose
@@ -23,7 +23,7 @@ BUILDS = 512  # MiB that a guest's packages, QEMU and vbusd take beside its own 
 
 # What is tried on each guest; whatever these need comes with them. None: all there is, but soaks.
 PROFILES: dict[str, Sequence[str] | None] = {
-    "smoke": ("transfer", "kill"),
+    "smoke": ("transfer", "kill", "hotadd"),
     "kernels": None,
     "soak": ("fio",),
 }
@@ -35,9 +35,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--profile", choices=[*PROFILES], default="smoke", help="which scenarios")
     parser.add_argument("--guest", metavar="NAME", nargs="+", help="these guests; all without")
+    parser.add_argument("--image", action="append", metavar="NAME=PATH", help="the disk of a Windows guest")
     parser.add_argument("--only", metavar="SCENARIO", nargs="+", help="these instead of the profile's")
     parser.add_argument("--shard", type=shard, metavar="I/N", help="the I-th of N parts")
     parser.add_argument("--pairwise", action="store_true", help="each pair of values of axes at least once")
+    parser.add_argument(
+        "--retries", type=int, default=0, metavar="N", help="of cells that the machine spoilt"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="guests at a time; what fits here without")
     parser.add_argument(
         "--defect",
@@ -52,7 +56,8 @@ def main(options: argparse.Namespace) -> Exit:
     places = Places.from_environment(options.out)
     names = options.only or PROFILES[options.profile]
     chosen = choose(names, long=True)
-    kinds = fitting(choose_guests(places.tree, options.guest), chosen, names)
+    images = images_of(options.image)
+    kinds = fitting(choose_guests(places.tree, options.guest, images), chosen, names)
     if options.verb == "list":
         return listed(kinds, chosen)
     workers = workers_for(kinds, options.workers)
@@ -65,13 +70,16 @@ def main(options: argparse.Namespace) -> Exit:
             shard=options.shard,
             pairwise=options.pairwise,
             expected=expected_in(places),
+            images=images,
         )
         sys.stdout.write(table(planned, workers))
         return Exit.OK
     words = [f"--guest={kind.name}" for kind in kinds] + [f"--scenario={name}" for name in names or ()]
     words += [] if names else ["--long"]
+    words += [f"--image={each}" for each in options.image or ()]
     words += [f"--shard={options.shard[0]}/{options.shard[1]}"] if options.shard else []
     words += ["--pairwise"] if options.pairwise else []
+    words += [f"--retries={options.retries}"]
     return played(places, words, workers=workers, defect=options.defect)
 
 

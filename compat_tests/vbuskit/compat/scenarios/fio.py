@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from vbuskit.base.errors import VbuskitError
+from vbuskit.base.errors import TimedOut
 from vbuskit.base.wait import until
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Cell
@@ -43,7 +43,7 @@ class Fio(Scenario):
                 cell.compare(f"kill {number + 1}: the guest goes on", expected="confirmed", seen=seen)
             cell.compare("fio: not done before the last kill", expected=False, seen=has_ended(bench))
             if not until(lambda: has_ended(bench), SECONDS, pause=1):
-                raise VbuskitError(f"fio: still runs after {SECONDS:g} s")
+                raise TimedOut(f"fio: still runs after {SECONDS:g} s")
             cell.compare("fio: exit code", expected="0", seen=bench.guest(f"cat {CODE}").strip())
             verified, error = told(bench.guest.read(REPORT).decode())
             cell.compare("fio: error", expected=0, seen=error)
