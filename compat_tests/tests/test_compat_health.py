@@ -161,10 +161,20 @@ def test_window_memory_that_does_not_come_back_is_seen(before: Health, stage: St
     assert red(before) == f"{MEMORY}: 3000 bytes"
 
 
-def test_what_comes_back_a_moment_later_is_no_leak(before: Health, stage: Stage) -> None:
+def test_what_comes_back_a_moment_later_is_no_leak(before: Health, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter(("1096", "4096"))
     stage.__class__ = type("Slow", (Stage,), {"__call__": lambda self, command: f"first\n{next(looks)}"})
     assert checked(before)[MEMORY] == NONE
+
+
+def test_only_the_last_look_counts(before: Health, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loses_a_device(stage: Stage, command: str) -> str:
+        stage.devices = (1,)
+        return "first\n4096"
+
+    monkeypatch.setattr(Stage, "__call__", loses_a_device)
+    with Path("/dev/null").open():
+        assert OPEN not in checked(before)
 
 
 def test_a_process_that_still_writes_to_vbusds_log_is_left_over(before: Health, stage: Stage) -> None:
@@ -187,6 +197,7 @@ def test_a_qemu_is_named_by_its_guest(tmp_path: Path) -> None:
         ("vbusd.log", "==7==ERROR: AddressSanitizer: heap-use-after-free on address 0x602000000010"),
         ("libvirtd.out", "libvirtd: corrupted size vs. prev_size"),
         ("qemu/x.log", "qemu-system-x86_64: ../hw/core/qdev.c:1: f: Assertion `x' failed."),
+        ("qemu/x.log", "2026-11-23 22:00:00.000+0000: shutting down, reason=crashed"),
     ],
 )
 def test_a_complaint_of_a_program_of_the_host_is_seen(
@@ -208,6 +219,7 @@ def test_a_complaint_of_a_program_of_the_host_is_seen(
         ("vbusd.log", "vbus-worker: bus x: epoch 0123456789abcdef (worker started)"),
         ("vbusd.log", "vbusd: ends"),
         ("qemu/x.log", "2026-11-23 22:00:00.000+0000: Domain id=1 is tainted: custom-argv"),
+        ("qemu/x.log", "2026-11-23 22:00:00.000+0000: shutting down, reason=shutdown"),
         ("qemu/x.log", "qemu-system-x86_64: terminating on signal 15 from pid 17 (libvirtd)"),
     ],
 )

@@ -46,7 +46,7 @@ USUAL = re.compile(
     r"image .*: (has \d+ bytes now|zeroes are written out|discards are refused|goes through the page cache)"
     r")"
 )
-QEMU_SAYS = re.compile(r"qemu-system-\w+: (?!terminating on signal 15|warning: )")
+QEMU_SAYS = re.compile(r"qemu-system-\w+: (?!terminating on signal 15|warning: )|reason=crashed")
 
 # Of the running kernel: which boot, what is free of the window, lines of its log. Each program that is
 # started costs the guest more than all that the shell does itself.
@@ -101,11 +101,13 @@ class Health:
     def _settled(self, name: str) -> dict[str, str]:
         """What is wrong, by what was looked at."""
 
+        found: dict[str, str] = {}
+
         def look() -> dict[str, str] | None:
-            found.update(self._found(name))
+            nonlocal found
+            found = self._found(name)
             return found if set(found.values()) == {NONE} else None
 
-        found: dict[str, str] = {}
         return until(look, PATIENCE) or found
 
     def _found(self, name: str) -> dict[str, str]:
