@@ -69,7 +69,7 @@ with leased_host(run, hosts, folder / "run", "debian-12") as host:
                 run=run, places=places, host=host, guest=guest, image=image, bus=bus, iso=there,
                 version=version, signer=signer,
             )
-            for kind in choose(["negotiate"]):
+            for kind in choose(["transfer"]):
                 noted(host, kind.name)
                 [cell] = tried(bench, [kind])
                 said[cell.name] = [cell.outcome, cell.reason]
@@ -85,13 +85,14 @@ print(json.dumps(said))
 
 
 @pytest.mark.guest
-def test_a_guest_on_a_host_of_a_pool_boots_installs_and_negotiates(tmp_path: Path) -> None:
+def test_a_guest_on_a_host_of_a_pool_boots_installs_and_transfers(tmp_path: Path) -> None:
     said = json.loads(Runner()([sys.executable, "-c", LAB, tmp_path, BENCH]).splitlines()[-1])
     green = ["green", ""]
     assert said == {
         "boot": green,
         "install": green,
         "negotiate": green,
+        "transfer": green,
         "another worker": "confirmed",
         "files": True,
         "console": True,
