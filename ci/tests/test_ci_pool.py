@@ -27,6 +27,7 @@ with Lab(run, 1, folder / "lab") as lab:
 BENCH = """
 import json, sys
 from pathlib import Path
+from cryptography.x509.oid import NameOID
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.ci.pipeline import Factory
@@ -61,7 +62,6 @@ with leased_host(run, hosts, folder / "run", "debian-12") as host:
             name="debian-12", disk=overlay, kernel=kernel, initrd=initrd, serial=host.place(console),
             bus=bus.socket, stranger=True, nic=Nic(), kvm=has_kvm(),
         )
-        from cryptography.x509.oid import NameOID
         signer = key.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
         version = (places.tree / "VERSION").read_text().strip()
         with Guest(host.connection, hardware) as guest:
@@ -69,13 +69,10 @@ with leased_host(run, hosts, folder / "run", "debian-12") as host:
                 run=run, places=places, host=host, guest=guest, image=image, bus=bus, iso=there,
                 version=version, signer=signer,
             )
-            for kind in choose(["transfer"]):
+            for kind in choose(["transfer", "kill"]):
                 noted(host, kind.name)
                 [cell] = tried(bench, [kind])
                 said[cell.name] = [cell.outcome, cell.reason]
-            before = bus.status().worker
-            bus.kill_worker()
-            said["another worker"] = bus.confirmed() if bus.status().worker != before else "the same"
         host.fetch(console)
     cached = [each.is_relative_to("/var/cache/vbuskit-host") for each in (disk, there)]
     said["files"] = cached == [True, True] and not disk.exists() and not there.exists()
@@ -85,7 +82,7 @@ print(json.dumps(said))
 
 
 @pytest.mark.guest
-def test_a_guest_on_a_host_of_a_pool_boots_installs_and_transfers(tmp_path: Path) -> None:
+def test_a_guest_on_a_host_of_a_pool_boots_installs_transfers_and_loses_its_worker(tmp_path: Path) -> None:
     said = json.loads(Runner()([sys.executable, "-c", LAB, tmp_path, BENCH]).splitlines()[-1])
     green = ["green", ""]
     assert said == {
@@ -93,7 +90,7 @@ def test_a_guest_on_a_host_of_a_pool_boots_installs_and_transfers(tmp_path: Path
         "install": green,
         "negotiate": green,
         "transfer": green,
-        "another worker": "confirmed",
+        "kill": green,
         "files": True,
         "console": True,
     }
