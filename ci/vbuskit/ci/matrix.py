@@ -27,6 +27,7 @@ from vbuskit.ci.quarantine import fits, read, remarks, standing
 from vbuskit.ci.report import write_report
 from vbuskit.ci.road import Diary, Road, alone, fresh_folders, planted, programs_of, say, told
 from vbuskit.ci.verdict import cell_id, judge
+from vbuskit.compat import plugin
 from vbuskit.compat.cells import Blame, Cell, Outcome, Retry, cell_of
 from vbuskit.compat.domain import has_kvm
 from vbuskit.compat.evidence import again
@@ -39,8 +40,6 @@ from vbuskit.compat.scenario import scenarios
 from vbuskit.compat.strategy import Stand
 from vbuskit.drivers.kernel import modules, newest_release
 from vbuskit.drivers.matrix import image_for, modules_for, site_for
-
-pytest_plugins = ["vbuskit.compat.plugin"]
 
 CONTROLLER = "controller"
 # Nothing of a pytest.ini or a conftest.py that happens to lie above, no terminal but ours, no cache.
@@ -150,7 +149,8 @@ SHOP: pytest.StashKey[Workshop] = pytest.StashKey()
 NODE = re.compile(r"::test_cell\[(?P<id>.+)\]$")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.register(plugin, "vbuskit.compat")
     group = parser.getgroup("vbuskit")
     group.addoption("--out", type=Path, metavar="FOLDER", help="what is built, and logs; default: out/")
     group.addoption(
@@ -161,6 +161,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--keep", action="store_true", help="keep the guests' disks")
     group.addoption("--connect", metavar="URI", help="a libvirt of this machine instead of private ones")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Who starts pytest by himself gets a sandbox too: nothing that the tests start outlives them."""
+    if not sandbox.is_inside() and not config.option.collectonly:
+        try:
+            sandbox.enter()
+        except Blocked as error:
+            raise pytest.UsageError(f"{error} ({error.hint})") from error
+        raise_stage()
 
 
 def pytest_configure(config: pytest.Config) -> None:
