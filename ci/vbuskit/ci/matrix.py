@@ -210,8 +210,8 @@ def expected_in(places: Places) -> dict[str, float]:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_call(item: pytest.Function) -> None:
-    where = item.callspec.params.get("where")
+def pytest_runtest_call(item: pytest.Item) -> None:
+    where = getattr(item, "funcargs", {}).get("where")
     if isinstance(where, Coordinates):
         item.config.stash[SHOP].noted(where)
 
