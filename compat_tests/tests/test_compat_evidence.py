@@ -21,8 +21,13 @@ from vbuskit.compat import speed
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Blame, Cell, CellRed, CellSkipped, Outcome, judged
 from vbuskit.compat.evidence import MOST, again, bounded, examined, installs, without_secrets
+from vbuskit.compat.host import Here
 
 PlacesIn = Callable[[Path], Places]
+
+
+class Local(Here, SimpleNamespace):
+    """A host of this machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +59,7 @@ class Rig:
             execute=self.execute,
             domain=SimpleNamespace(xml=lambda: ET.fromstring("<domain><name>guest</name></domain>")),
         )
-        host = SimpleNamespace(logs=logs, ended=lambda: self.ends.get("libvirtd"), place=lambda near: near)
+        host = Local(logs=logs, ended=lambda: self.ends.get("libvirtd"))
         bus = SimpleNamespace(name="guest", log=logs / "vbusd.log", ended=lambda: self.ends.get("vbusd"))
         bus.status = self.silent
         return cast(Bench, SimpleNamespace(guest=guest, host=host, bus=bus, places=self.places))

@@ -17,7 +17,13 @@ from vbuskit.compat import health, scenario
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Cell, CellRed
 from vbuskit.compat.health import NONE, Health
+from vbuskit.compat.host import Here
 from vbuskit.compat.scenario import Scenario
+
+
+class Local(Here, SimpleNamespace):
+    """A host of this machine."""
+
 
 OOPS = "[   12.000001] BUG: unable to handle page fault for address: ffffffffdeadbeef"
 KERNEL, PROCESSES = "kernel logs", "processes left"
@@ -82,9 +88,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 @pytest.fixture
 def before(stage: Stage) -> Health:
-    bench = SimpleNamespace(
-        guest=stage, bus=stage, host=SimpleNamespace(logs=stage.folder, place=lambda near: near)
-    )
+    bench = SimpleNamespace(guest=stage, bus=stage, host=Local(logs=stage.folder))
     return Health(cast(Bench, bench))
 
 
@@ -125,9 +129,7 @@ def test_a_complaint_of_the_kernel_is_seen_once_though_the_console_has_it_too(
 
 def test_what_the_kernel_complained_of_before_is_another_cells(stage: Stage) -> None:
     stage.dmesg = (OOPS,)
-    bench = SimpleNamespace(
-        guest=stage, bus=stage, host=SimpleNamespace(logs=stage.folder, place=lambda near: near)
-    )
+    bench = SimpleNamespace(guest=stage, bus=stage, host=Local(logs=stage.folder))
     assert set(checked(Health(cast(Bench, bench))).values()) == {NONE}
 
 

@@ -95,11 +95,6 @@ class Host(Protocol):
     ) -> None: ...
 
 
-def is_here(host: Host) -> bool:
-    """Whether it shares this machine's files and processes, and is not behind ssh."""
-    return host.place(Path("disk")) == Path("disk")
-
-
 def raise_stage() -> None:
     """A tmpfs for all hosts of a sandbox; whoever starts several processes makes it before them."""
     make(STAGE)
@@ -107,7 +102,28 @@ def raise_stage() -> None:
         sandbox.mount("tmpfs", str(STAGE), "tmpfs", sandbox.MS_NOSUID | sandbox.MS_NODEV, "mode=0700")
 
 
-class PrivateHost:
+class Here:
+    """Of a host that has this machine's files and processes."""
+
+    def bring(self, *files: Path) -> list[Path]:
+        return list(files)
+
+    def place(self, near: Path) -> Path:
+        return near
+
+    def fetch(self, near: Path) -> None:
+        """It is here."""
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        os.kill(pid, number)
+
+
+def is_here(host: Host) -> bool:
+    """Whether it is, and not behind ssh."""
+    return isinstance(host, Here)
+
+
+class PrivateHost(Here):
     """Network, mount, UTS and IPC namespaces with a libvirtd; its folders are its own, on a tmpfs.
 
     Only inside the sandbox: what is mounted here goes with the sandbox's mount namespace.
@@ -139,18 +155,6 @@ class PrivateHost:
 
     def ended(self) -> int | None:
         return self._daemon.poll()
-
-    def bring(self, *files: Path) -> list[Path]:
-        return list(files)
-
-    def place(self, near: Path) -> Path:
-        return near
-
-    def fetch(self, near: Path) -> None:
-        """It is here."""
-
-    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
-        os.kill(pid, number)
 
     @property
     def pid(self) -> int:
@@ -253,7 +257,7 @@ def held(run: Runner, namespaces: Sequence[str], output: Path) -> Process:
     raise Blocked("the host's namespaces cannot be made", hint=f"{output} says why")
 
 
-class ForeignHost:
+class ForeignHost(Here):
     """A libvirt that somebody else runs; commands run here, as they are."""
 
     def __init__(self, uri: str, logs: Path) -> None:
@@ -270,18 +274,6 @@ class ForeignHost:
 
     def ended(self) -> int | None:
         return None
-
-    def bring(self, *files: Path) -> list[Path]:
-        return list(files)
-
-    def place(self, near: Path) -> Path:
-        return near
-
-    def fetch(self, near: Path) -> None:
-        """It is here."""
-
-    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
-        os.kill(pid, number)
 
     def __enter__(self) -> Self:
         self.connection = Connection(self._uri)
