@@ -57,3 +57,9 @@ def core(session: nox.Session) -> None:
 def kernel(session: nox.Session) -> None:
     """The Linux modules, warnings as errors, and sparse over all of them."""
     run(session, "python", "-m", "vbuskit.ci.cli", "build", "--only", "kernel", *session.posargs)
+
+
+@nox.session
+def gallery(session: nox.Session) -> None:
+    """The pictures of the report in docs/, taken again; needs chromium-headless-shell."""
+    run(session, "python", "-P", "-m", "vbuskit.ci.gallery", "docs")

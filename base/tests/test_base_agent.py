@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vbuskit.base.agent import CHUNK, Agent, AgentError
-from vbuskit.base.errors import VbuskitError
-from vbuskit.base.virt import NoAgent, VirtError
+from vbuskit.base.agent import CHUNK, RESTING, Agent, AgentError, still_moved
+from vbuskit.base.errors import TimedOut, VbuskitError
+from vbuskit.base.virt import AgentAway, NoAgent, VirtError
 
 
 class FakeGuest:
@@ -133,6 +134,42 @@ def test_a_guest_that_never_answers_is_an_error_that_names_its_console() -> None
     assert caught.value.hint == "the guest's console is in logs/serial.log"
 
 
+def test_whether_a_guest_rests_is_looked_at_before_what_it_runs_is_killed() -> None:
+    fake = FakeGuest(looks=10_000)
+    before: list[int] = []
+
+    def rests() -> bool:
+        before.append(len(fake.calls("guest-exec")))
+        return True
+
+    with pytest.raises(TimedOut) as caught:
+        Agent("guest", fake, rests=rests).execute("sleep 9", seconds=0.05)
+    assert (caught.value.rested, before, len(fake.calls("guest-exec"))) == (True, [1], 2)
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_whether_a_guest_still_moved_when_its_time_was_over_is_part_of_the_error(moves: bool) -> None:
+    count = itertools.count() if moves else itertools.repeat(0)
+    with pytest.raises(TimedOut) as caught:
+        Agent("guest", FakeGuest(deaf=10_000)).wait(0.2, work=lambda: next(count))
+    assert bool(caught.value.moved) is moves
+
+
+def test_what_moved_long_before_does_not_count() -> None:
+    assert "4.0 s before" in still_moved(4)
+    assert still_moved(RESTING + 1) == ""
+
+
+def test_only_an_agent_that_was_waited_for_is_late() -> None:
+    class Away(FakeGuest):
+        def guest_exec_status(self, pid: int) -> dict[str, Any]:
+            raise AgentAway("is not connected", 86)
+
+    with pytest.raises(VbuskitError, match="no longer answers") as caught:
+        Agent("guest", Away()).execute("true")
+    assert not isinstance(caught.value, TimedOut)
+
+
 def test_a_guest_that_switched_itself_off_is_not_waited_for() -> None:
     with pytest.raises(VbuskitError, match="switched itself off"):
         Agent("guest", FakeGuest(deaf=10_000)).wait(60, alive=lambda: False)
@@ -143,6 +180,6 @@ def test_an_agent_that_falls_silent_later_is_an_error_that_names_the_console() -
         def guest_exec_status(self, pid: int) -> dict[str, Any]:
             raise NoAgent("no answer", 86)
 
-    with pytest.raises(VbuskitError, match="no longer answers") as caught:
+    with pytest.raises(TimedOut, match="no longer answers") as caught:
         Agent("guest", Silent(), Path("serial.log")).execute("true")
     assert "serial.log" in str(caught.value.hint)

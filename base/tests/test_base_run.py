@@ -147,3 +147,22 @@ def test_a_background_program_that_is_missing_is_blocked(tmp_path: Path) -> None
 def test_a_program_that_finds_the_disk_full_is_blocked_and_has_not_failed() -> None:
     with pytest.raises(Blocked, match="sh: the disk is full"):
         Runner()(["sh", "-c", "echo x | cat >/dev/full"])
+
+
+def test_a_dialogue_hears_line_by_line_and_says_when_it_is_over(tmp_path: Path) -> None:
+    words = ["sh", "-c", "echo first; echo second; read word; echo $word; printf unfinished"]
+    with Runner().converse(words, errors=tmp_path / "errors") as dialogue:
+        assert (dialogue.heard(10), dialogue.heard(0), dialogue.heard(0)) == ("first", "second", None)
+        assert not dialogue.is_over
+        dialogue.say("third\n")
+        assert (dialogue.heard(10), dialogue.heard(10)) == ("third", None)
+
+
+def test_a_dialogue_ends_when_it_is_hung_up(tmp_path: Path) -> None:
+    dialogue = Runner().converse(["cat"], errors=tmp_path / "errors")
+    assert dialogue.stop() == 0
+    with (
+        Runner().converse(["true"], errors=tmp_path / "errors") as deaf,
+        pytest.raises(Blocked, match="listens no more"),
+    ):
+        deaf.say("x" * (1 << 20))

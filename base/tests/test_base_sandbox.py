@@ -152,6 +152,29 @@ def test_the_worker_is_not_pid_1_and_sees_its_own_proc(tmp_path: Path) -> None:
     assert Runner()([sys.executable, "-c", body, "word", tmp_path]) == "2 2 1\n"
 
 
+ORPHANS = """
+sandbox.enter()
+os.mkfifo(here / "go")
+ends = '"exit 0" "exit 3" "kill -SEGV \\$\\$"'
+script = f'for end in {ends}; do sh -c "read x <$0; $end" >&- 2>&- & echo $!; done'
+pids = [int(pid) for pid in Runner()(["sh", "-c", script, here / "go"]).split()]
+os.write(os.open(here / "go", os.O_RDWR), b"go\\n" * 3)
+while any((Path("/proc") / str(pid)).exists() for pid in pids):
+    time.sleep(0.01)
+print([sandbox.end_of(pid) for pid in pids], sandbox.end_of(os.getpid()))
+"""
+
+
+@root_only
+def test_how_an_orphan_ended_is_known_afterwards(tmp_path: Path) -> None:
+    out = Runner()([sys.executable, "-c", PRELUDE + ORPHANS, "word", tmp_path], seconds=30)
+    assert out == "[None, 3, -11] None\n"
+
+
+def test_without_a_sandbox_nothing_is_known_of_orphans() -> None:
+    assert sandbox.end_of(1) is None
+
+
 @root_only
 def test_a_worker_that_is_killed_gives_the_shell_its_signal(tmp_path: Path) -> None:
     body = PRELUDE + "sandbox.enter()\nos.kill(os.getpid(), 9)"

@@ -7,7 +7,8 @@
 #   --certificate FILE   check manifest.p7s against this certificate (PEM or DER; needs openssl)
 #
 # Exit codes: 0 installed, or with --check: fits; 1 dpkg or rpm failed; 2 wrong words; 3 root, a program or a
-# file is missing; 4 something on the ISO is not what the manifest says; 5 no package for this kernel.
+# file is missing; 4 something on the ISO is not what the manifest says; 5 no package for this kernel;
+# 6 installed, but the initrd was not made again: a boot by it goes without these drivers.
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -22,7 +23,7 @@ leave() {
     exit "$code"
 }
 
-usage() { sed -n '3,10s/^# \{0,1\}//p' "$root/linux/install.sh"; }
+usage() { sed -n '3,11s/^# \{0,1\}//p' "$root/linux/install.sh"; }
 
 read_words() {
     while [ $# -gt 0 ]; do
@@ -134,9 +135,16 @@ explain() {
         "${common:+(with $(basename -- "$common"), which it needs)}"
 }
 
+# dpkg configures nothing that lacks a package; what it could configure, and did not, has said why.
 install_deb() {
-    dpkg -i ${common:+"$common"} "$package" ||
-        leave 1 "$name: dpkg failed, see above" "where packages are missing: apt-get --fix-broken install"
+    dpkg -i ${common:+"$common"} "$package" || {
+        # shellcheck disable=SC2016
+        case $(dpkg-query -W -f '${db:Status-Status}' "${name%%_*}" 2>/dev/null) in
+        half-configured) next="$name is not set up, for the reason above; mend that, then: dpkg --configure -a" ;;
+        *) next="where packages are missing: apt-get --fix-broken install" ;;
+        esac
+        leave 1 "$name: dpkg failed, see above" "$next"
+    }
 }
 
 # -F leaves a newer one alone. -U would remove other kernels' modules, for they have the same name.
@@ -148,13 +156,31 @@ install_rpm() {
         leave 1 "$name: rpm failed, see above" "zypper and dnf resolve more, with linux/rpm as a repository: README.txt"
 }
 
+# The name of the initrd that the kernel boots by (kmp/scripts/initrd.sh finds it there), and what tells a new one.
+initrd_now() {
+    stat -c '%n %i %y' "/boot/initrd.img-$kernel" "/boot/initramfs-$kernel.img" "/boot/initrd-$kernel" \
+        "/lib/modules/$kernel/initrd" /efi/*/"$kernel/initrd" /boot/*/"$kernel/initrd" \
+        /boot/efi/*/"$kernel/initrd" 2>/dev/null | head -n 1
+}
+
+# Whoever was to make it may have failed without a word, as rpm's scriptlets do, or was told not to.
+see_initrd() {
+    [ -n "$before" ] && [ "$(initrd_now)" = "$before" ] || return 0
+    again="update-initramfs -u -k $kernel"
+    command -v update-initramfs >/dev/null || again="dracut --force --add vbus --kver $kernel"
+    leave 6 "installed $name, but ${before%% *} was not made again: a boot by it goes without these drivers" \
+        "before a boot needs them: $again"
+}
+
 install_package() {
     name=$(basename -- "$package")
     if [ "$check" = yes ]; then
         echo "install.sh: everything is what the manifest says; nothing was installed"
         return 0
     fi
+    before=$(initrd_now)
     "install_$family"
+    see_initrd
     echo "install.sh: installed $name"
 }
 

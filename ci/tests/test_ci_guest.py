@@ -25,7 +25,7 @@ from vbuskit.base.shelf import hold
 from vbuskit.base.wait import until
 from vbuskit.ci import cli
 from vbuskit.ci.commands import guest
-from vbuskit.compat import console
+from vbuskit.compat import terminal
 from vbuskit.compat.guests import guest_kinds, images_of
 
 DAY = 86400
@@ -180,7 +180,7 @@ def seat(tmp_path: Path) -> Iterator[tuple[int, socket.socket, threading.Thread,
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "console"))
         listener.listen()
-        passing = threading.Thread(target=console.attach, args=(tmp_path / "console", theirs, theirs))
+        passing = threading.Thread(target=terminal.attach, args=(tmp_path / "console", theirs, theirs))
         passing.start()
         line, _ = listener.accept()
         with line:

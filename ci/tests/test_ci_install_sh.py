@@ -35,6 +35,8 @@ class Guest:
         self._bin.mkdir()
         self.program("uname", f"echo {kernel}")
         self.program("id", "echo 0")
+        self.initrd = folder / "initrd"
+        self.program("stat", f'[ ! -e {self.initrd} ] || cat {self.initrd}; echo "$@" >{folder}/looked-for')
         self.knows()
         self.program(
             "dpkg", f'[ "$1" != --compare-versions ] || exec {DPKG} "$@"\necho "$@" >>{self.installed}'
@@ -274,6 +276,53 @@ def test_dpkgs_refusal_is_passed_on(guest: Guest) -> None:
     done = guest.install()
     assert done.code == 1
     assert "dpkg failed" in done.err
+
+
+@pytest.mark.parametrize(
+    ("state", "next_step"),
+    [
+        ("half-configured", "is not set up, for the reason above; mend that, then: dpkg --configure -a\n"),
+        ("unpacked", "where packages are missing: apt-get --fix-broken install\n"),
+    ],
+)
+def test_what_to_do_next_follows_from_how_far_dpkg_came(guest: Guest, state: str, next_step: str) -> None:
+    guest.program("dpkg", "exit 1")
+    guest.program("dpkg-query", f"case $4 in dpkg) echo installed ;; {MODULES}-*) echo {state} ;; esac")
+    done = guest.install()
+    assert (done.code, done.err.endswith(next_step)) == (1, True)
+
+
+@pytest.mark.parametrize("family", ["deb", "rpm"])
+def test_an_initrd_that_nobody_made_again_is_told_of_with_what_makes_it(
+    guest: Guest, kernel: str, family: str
+) -> None:
+    """dpkg, and rpm in any case, may say that all is well."""
+    if family == "rpm":
+        guest.of_rpm("")
+    guest.program("update-initramfs", "")
+    guest.initrd.write_text(f"/boot/initrd.img-{kernel} 17 yesterday\n")
+    done = guest.install()
+    assert done.code == 6
+    assert f", but /boot/initrd.img-{kernel} was not made again: a boot by it goes without" in done.err
+    assert done.err.endswith(f"before a boot needs them: update-initramfs -u -k {kernel}\n")
+    assert "install.sh: installed" not in done.out
+
+
+def test_a_new_initrd_is_as_good_as_none_before(guest: Guest) -> None:
+    guest.program("dpkg", f"echo /boot/initrd 18 today >{guest.initrd}")
+    assert guest.install().code == 0
+    guest.program("dpkg", f"echo /boot/initrd 19 today >{guest.initrd}")
+    assert guest.install().code == 0
+
+
+def test_install_sh_looks_for_the_initrd_where_the_packages_do(
+    guest: Guest, kernel: str, tmp_path: Path
+) -> None:
+    script = (ROOT / "kmp/scripts/initrd.sh").read_text()
+    loop = script.partition("for initrd in ")[2].partition("; do")[0]
+    theirs = Runner()(["sh", "-c", f"release={kernel}; echo {loop}"])
+    assert guest.install().code == 0
+    assert (tmp_path / "looked-for").read_text().partition("%y ")[2] == theirs
 
 
 @pytest.mark.parametrize("words", [["--frobnicate"], ["--certificate"], ["--kernel"]])

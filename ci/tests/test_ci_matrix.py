@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
 import pytest
 
 from vbuskit.base.errors import UsageError
 from vbuskit.base.places import ROOT
+from vbuskit.base.run import Runner
 from vbuskit.ci.commands.matrix import PROFILES, fitting, listed
 from vbuskit.compat.guests import choose_guests
 from vbuskit.compat.scenario import choose
@@ -40,3 +45,95 @@ def test_the_list_says_which_cells_each_family_has(capsys: pytest.CaptureFixture
     assert "each guest of dkms packages with: boot, dkms" in said
     (debian,) = (line for line in said if line.startswith("each guest of deb packages"))
     assert "update" in debian and "kmp" not in debian
+
+
+# Stands without a guest, and a run of two workers, of which one is killed in the middle of a cell.
+FAKE = """
+import json, os, signal, sys
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+from vbuskit.base.artifact import Artifact
+from vbuskit.ci import matrix
+from vbuskit.ci.matrix import Desk, play
+from vbuskit.ci.road import Diary
+from vbuskit.base.places import Places
+from vbuskit.compat import strategy
+from vbuskit.compat.cells import document_of
+from vbuskit.compat.scenario import Scenario
+
+HERE = Path(__file__).parent
+strategy.Health = lambda bench: SimpleNamespace(check=lambda cell: None)
+strategy.examined = lambda *_, **__: nullcontext()
+strategy.unhurried = lambda: nullcontext(1.0)
+strategy.is_here = lambda host: False
+
+
+class Stand:
+    def __init__(self, where):
+        self.where = where
+
+    @contextmanager
+    def bench(self):
+        yield SimpleNamespace(guest=SimpleNamespace(name=self.where.guest, serial=Path("x")), host=None)
+
+
+def pytest_vbuskit_stand(config, where):
+    return Stand(where)
+
+
+def scenario(name, number, needs):
+    def run(self, bench, cell):
+        with (HERE / "log").open("a") as file:
+            file.write(f"{os.environ['PYTEST_XDIST_WORKER']} {bench.guest.name}/{name}\\n")
+        times = name == "two" and bench.guest.name == "debian-12" and int((HERE / "times").read_text())
+        if times:
+            (HERE / "times").write_text(str(times - 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        cell.compare("x", expected=1, seen=1)
+
+    body = {"name": name, "title": name, "order": number, "needs": needs, "run": run}
+    type(name, (Scenario,), body)
+
+
+scenario("one", 100, ())
+scenario("two", 101, ("one",))
+scenario("three", 102, ("two",))
+
+if __name__ == "__main__":
+    matrix.PYTEST = (*matrix.PYTEST, "-p", "fake")
+    programs = {"vbusd": Artifact.of(Path(__file__))}
+    desk = Desk(Diary(Places.from_environment(HERE / "out")), programs)
+    words = [f"--out={HERE / 'out'}", "--guest=debian-12", "--guest=debian-13", "--scenario=three"]
+    play(desk, words, 2)
+    print(json.dumps([document_of(cell) for cell in desk.finish()]))
+"""
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_the_cells_of_a_killed_worker_run_elsewhere_and_the_killed_attempt_is_shown(
+    times: int, tmp_path: Path
+) -> None:
+    (tmp_path / "fake.py").write_text(FAKE)
+    (tmp_path / "times").write_text(str(times))
+    path = ":".join([str(tmp_path), *sys.path[1:]])
+    done = Runner().attempt([sys.executable, tmp_path / "fake.py"], env={"PYTHONPATH": path}, cwd=tmp_path)
+    assert done.code == 0, done.err
+    cells = {f"{cell['guest']}/{cell['name']}": cell for cell in json.loads(done.out.splitlines()[-1])}
+    assert {cells[f"debian-13/{name}"]["outcome"] for name in ("one", "two", "three")} == {"green"}, cells
+    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    tries = [worker for worker, cell in lines if cell == "debian-12/two"]
+    assert len(set(tries)) == len(tries) == (2 if times == 1 else 4)
+    two = cells["debian-12/two"]
+    if times == 1:
+        (retry,) = two["retries"]
+        assert (two["outcome"], cells["debian-12/three"]["outcome"]) == ("green", "green")
+        assert (retry["blame"], retry["reason"]) == (
+            "infrastructure",
+            "the process that tried it was killed",
+        )
+    else:
+        three = cells["debian-12/three"]  # on the way to it, too
+        for cell in (two, three):
+            assert (cell["outcome"], cell["blame"], len(cell["retries"])) == ("red", "infrastructure", 1)

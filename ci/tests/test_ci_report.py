@@ -11,10 +11,13 @@ import pytest
 
 from vbuskit.base.errors import Blocked, Exit, Refused, VbuskitError
 from vbuskit.ci import cli, gallery, results
+from vbuskit.ci.compare import Earlier
 from vbuskit.ci.facts import Guest, Host, RunFacts
-from vbuskit.ci.report import duration, html, size, write_report
-from vbuskit.ci.verdict import judge
-from vbuskit.compat.cells import Cell, Outcome
+from vbuskit.ci.history import Past
+from vbuskit.ci.page import LETTERS, Bars, duration, html, size
+from vbuskit.ci.report import write_report
+from vbuskit.ci.verdict import cell_id, judge
+from vbuskit.compat.cells import Blame, Cell, Outcome, Retry
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -57,10 +60,18 @@ def mixed(out: Path) -> Page:
     return Page(html(out, gallery.facts(out), gallery.cells(out)))
 
 
-def test_all_three_files_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where these tests run as a step of a CI job, its summary stays theirs."""
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+
+def test_all_files_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:
     places = gallery.places(tmp_path)
     write_report(places, gallery.facts(places.out), gallery.cells(places.out))
-    assert {"results.json", "report.html", "junit.xml"} <= {path.name for path in places.out.iterdir()}
+    names = {path.name for path in places.out.iterdir()}
+    assert {"results.json", "report.html", "junit.xml", "summary.md"} <= names
+    assert (places.state / "history.sqlite").is_file()
     assert not [path for path in places.out.iterdir() if path.name.startswith(".")]
 
 
@@ -76,8 +87,9 @@ def test_what_is_red_is_open_and_the_rest_is_closed(mixed: Page) -> None:
 
 
 def test_the_page_asks_for_nothing_outside_itself(mixed: Page) -> None:
-    assert not {tag for tag, _ in mixed.elements} & {"script", "img", "link", "iframe", "object", "base"}
-    assert all(str(each["href"]).startswith("./") for each in mixed.all("a"))
+    assert not {tag for tag, _ in mixed.elements} & {"img", "link", "iframe", "object", "base"}
+    assert [set(each) for each in mixed.all("script")] == [{"type", "id"}, set()]
+    assert all(str(each["href"]).startswith(("./", "#c")) for each in mixed.all("a"))
     assert mixed.all("html") == [{"lang": "en"}]
 
 
@@ -92,15 +104,19 @@ def test_hostile_text_in_every_field_stays_text(out: Path) -> None:
     facts = dataclasses.replace(
         gallery.facts(out), guests=(Guest(name=bad, kernel=bad),), commit=bad, version=bad
     )
-    text = html(out, facts, [cell])
-    assert not Page(text).all("script")
+    cell.evidence, cell.again, cell.axes = [bad], bad, {bad: bad}
+    cell.retries = [Retry(Outcome.RED, 1.0, bad, Blame.PRODUCT)]
+    facts = dataclasses.replace(facts, quarantine={cell_id(cell): bad})
+    past = [Earlier("</script>" + bad, "tcg", {cell_id(cell): Past(Outcome.GREEN, 1.0)})]
+    text = html(out, facts, [cell], past)
+    assert len(Page(text).all("script")) == 2
     text.encode()  # no lone surrogate is left
 
 
 def test_links_lead_to_the_logs_and_artifacts(mixed: Page, out: Path) -> None:
     links = {str(each["href"]) for each in mixed.all("a")}
     assert "./logs/serial%3A%20debian-12.log" in links and "./vbuskit-0.1.0.iso" in links
-    assert "The file is gone." in mixed.text
+    assert "gone.log is gone" in mixed.text
 
 
 def test_every_table_has_headers_with_a_scope(mixed: Page) -> None:
@@ -109,8 +125,63 @@ def test_every_table_has_headers_with_a_scope(mixed: Page) -> None:
 
 def test_several_guests_have_a_heading_each(out: Path) -> None:
     cells = [Cell("boot", "Boots", guest, Outcome.GREEN) for guest in ("one", "two", "one")]
+    cells[2].axes = {"drivers": "0.1"}
     page = Page(html(out, gallery.facts(out), cells))
-    assert len(page.all("h3")) == 2
+    headings = [each for each in page.all("h2") if str(each["id"]).startswith("lane")]
+    assert len(headings) == 3
+    assert "one, drivers 0.1" in page.text
+
+
+def test_every_cell_is_a_letter_in_the_matrix_that_leads_to_its_details(mixed: Page) -> None:
+    spots = [each for each in mixed.all("a") if str(each["href"]).startswith("#")]
+    details = {each["id"] for each in mixed.all("li") if "id" in each}
+    assert (
+        [str(each["href"])[1:] for each in spots] == sorted(map(str, details)) == [f"c{n}" for n in range(7)]
+    )
+    assert spots[4]["aria-label"] == "debian-12/kill: red"
+    assert len(set(LETTERS.values())) == len(LETTERS)
+
+
+def test_a_red_cell_says_what_it_is_put_down_to_and_how_it_is_tried_again(out: Path) -> None:
+    page = Page(html(out, *gallery.matrix(out, gallery.LATEST)))
+    assert "Put down to: product" in page.text and "the host was idle" in page.text
+    assert "./vbuskit matrix run --guest debian-13 --only kill" in page.text
+
+
+def test_a_retry_is_shown_as_one_also_when_the_cell_is_green(out: Path) -> None:
+    page = Page(html(out, *gallery.matrix(out, gallery.LATEST)))
+    assert "2 tried again" in page.text and "attempt 2" in page.text
+    assert "red after 31.2 s, infrastructure: libvirtd: end of file from the monitor" in page.text
+    spots = [str(each.get("aria-label")) for each in page.all("a")]
+    assert "debian-12/transfer: green, attempt 2" in spots
+
+
+def test_what_does_not_count_is_apart_and_says_why(out: Path) -> None:
+    page = Page(html(out, *gallery.matrix(out, gallery.LATEST)))
+    assert "In quarantine: owner kernel, until 2025-04-01: it wakes without its clock." in page.text
+    assert "1 in quarantine did not hold" in page.text
+    spots = {str(each.get("aria-label")): str(each.get("class")) for each in page.all("a")}
+    assert spots["debian-sid/sleep: red, product, quarantined"] == "red aside"
+    assert spots["debian-11/xdp: red, guest image, informing"] == "red aside"
+    guests = list(dict.fromkeys(said.partition("/")[0] for said in spots if "/" in said))
+    assert guests[-1] == gallery.INFORMING  # though it was tried first
+
+
+def test_logs_are_in_the_page_up_to_a_bound_and_links_beyond(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts, cells = gallery.facts(out), gallery.cells(out)
+    assert html(out, facts, cells).count('class="log"') == 2  # of red ones only; one is gone
+    monkeypatch.setattr("vbuskit.ci.page.TAILS", 1)
+    assert html(out, facts, cells).count('class="log"') == 1
+
+
+def test_how_a_cell_fared_is_drawn_and_said() -> None:
+    past = [Past(Outcome.GREEN, 2.0), Past(Outcome.RED, 9.0), Past(Outcome.GREEN, 1.0)]
+    bars = Bars.of([*past, Past(Outcome.SKIPPED, 0.0)])
+    assert bars.said == "earlier: 2 green, 1 red, 1 skipped"
+    assert bars.paths["green"] == "M2 12v-11M12 12v-6"
+    assert bars.paths["red"] == "M7 12v6"  # hangs down: not by its colour alone
 
 
 def test_a_run_that_broke_early_has_a_page_all_the_same(out: Path) -> None:
@@ -175,12 +246,13 @@ def test_results_with_an_unknown_outcome_are_refused(out: Path) -> None:
 
 
 def test_the_report_is_written_again_also_after_the_folder_moved(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = gallery.places(tmp_path)
+    monkeypatch.setenv("VBUSKIT_STATE", str(places.state))
     write_report(places, gallery.facts(places.out), gallery.cells(places.out))
     moved = places.out.rename(tmp_path / "moved")
-    before = {name: (moved / name).read_bytes() for name in ("report.html", "junit.xml")}
+    before = {name: (moved / name).read_bytes() for name in ("report.html", "junit.xml", "summary.md")}
     for name in before:
         (moved / name).unlink()
     assert cli.main(["report", "--out", str(moved)]) == Exit.OK
@@ -207,3 +279,49 @@ def test_durations_and_sizes_read_well() -> None:
         "3 min 05 s",
     ]
     assert [size(each) for each in (12, 3482, 5_872_026)] == ["12 B", "3.4 KiB", "5.6 MiB"]
+
+
+def test_a_history_that_cannot_be_written_is_said_and_spoils_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = gallery.places(tmp_path)
+    (places.state / "history.sqlite").mkdir(parents=True)
+    write_report(places, gallery.facts(places.out), gallery.cells(places.out))
+    assert "history.sqlite: it cannot be opened" in capsys.readouterr().err
+    assert (places.out / "report.html").is_file()
+
+
+def test_github_is_shown_the_summary_after_what_the_step_wrote_before(tmp_path: Path) -> None:
+    places = gallery.places(tmp_path)
+    step = tmp_path / "step.md"
+    step.write_text("before\n")
+    environ = {"GITHUB_STEP_SUMMARY": str(step)}
+    write_report(places, gallery.facts(places.out), gallery.cells(places.out), environ)
+    assert step.read_text() == "before\n" + (places.out / "summary.md").read_text()
+
+
+def test_a_step_summary_that_cannot_be_written_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = gallery.places(tmp_path)
+    environ = {"GITHUB_STEP_SUMMARY": str(tmp_path / "none" / "step.md")}
+    write_report(places, gallery.facts(places.out), gallery.cells(places.out), environ)
+    assert "$GITHUB_STEP_SUMMARY" in capsys.readouterr().err
+
+
+def test_the_report_compares_with_the_run_before_and_with_any_other_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places, other = gallery.places(tmp_path / "one"), gallery.places(tmp_path / "two")
+    monkeypatch.setenv("VBUSKIT_STATE", str(places.state))
+    write_report(other, *gallery.matrix(other.out, 12))
+    for hour in (gallery.LATEST - 1, gallery.LATEST):
+        write_report(places, *gallery.matrix(places.out, hour))
+    assert cli.main(["report", "--out", str(places.out)]) == Exit.OK
+    said = "against 2025-03-10 03:05 UTC, 0.1.0, 679d650f, TCG: 2 became red, 2 slower"
+    assert said in capsys.readouterr().out
+    words = ["report", "--out", str(places.out), "--compare", str(other.out)]
+    assert cli.main(words) == Exit.OK
+    said = "against 2025-03-10 02:05 UTC, 0.1.0, 679d650f, TCG: 2 became red, 1 became green, 2 slower"
+    assert said in capsys.readouterr().out
+    assert "2025-03-10 02:05 UTC" in (places.out / "summary.md").read_text()

@@ -114,7 +114,7 @@ def with_guest(run: Process, output: Path) -> str:
 def test_a_whole_run_is_green_and_leaves_no_process(run: Process, tmp_path: Path) -> None:
     namespace = with_guest(run, tmp_path / "output")
     assert run.wait(300) == Exit.OK, (tmp_path / "output").read_text()
-    assert "ok       boot" in (tmp_path / "output").read_text()
+    assert "ok       debian-12/boot" in (tmp_path / "output").read_text()
     assert not inside(namespace)
 
 

@@ -17,7 +17,7 @@ from vbuskit.base.run import Runner
 
 TAG = "SPDX-License-" + "Identifier: "
 GPL = ("drivers/linux/", "drivers/ports/linux/", "drivers/Kbuild")
-SOURCES = {".py", ".c", ".h", ".sh", ".css", ".j2", ".build"}
+SOURCES = {".py", ".c", ".h", ".sh", ".css", ".js", ".j2", ".build"}
 SOURCE_NAMES = {"Kbuild", "Makefile", "vbuskit", ".ci/run"}
 
 # Names of one machine or one network; put together here, so that this file does not contain them.

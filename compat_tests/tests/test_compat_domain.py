@@ -3,13 +3,26 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vbuskit.base.errors import UsageError
-from vbuskit.compat.domain import QEMU, Firmware, Hardware, Nic, bus_device, domain_xml, has_kvm, medium
+from vbuskit.compat.domain import (
+    BUS,
+    PORT,
+    QEMU,
+    Firmware,
+    Hardware,
+    Nic,
+    bus_device,
+    domain_xml,
+    has_kvm,
+    medium,
+    moved,
+)
 
 
 def hardware(
@@ -25,6 +38,7 @@ def hardware(
     init: str = "",
     raw: tuple[Path, ...] = (),
     firmware: Firmware | None = None,
+    pluggable: bool = False,
 ) -> Hardware:
     return Hardware(
         name=name,
@@ -39,6 +53,7 @@ def hardware(
         init=init,
         raw=raw,
         firmware=firmware,
+        pluggable=pluggable,
         kernel=Path("/x/vmlinuz"),
         initrd=Path("/x/initrd"),
         serial=Path("/x/serial.log"),
@@ -112,7 +127,47 @@ def test_raw_images_follow_the_guests_own_disk_and_pass_the_page_cache_by() -> N
 
 def test_doorbell_devices_are_master_by_a_global_option() -> None:
     words = [arg.get("value") for arg in domain_xml(hardware()).iter(f"{{{QEMU}}}arg")]
-    assert words == ["-global", "ivshmem-doorbell.master=on"]
+    assert words[:2] == ["-global", "ivshmem-doorbell.master=on"]
+
+
+def test_a_port_reserves_room_for_a_window_that_comes_later() -> None:
+    words = [arg.get("value") or "" for arg in domain_xml(hardware()).iter(f"{{{QEMU}}}arg")]
+    (size,) = (word.partition("=")[2] for word in words if word.startswith("pcie-root-port.pref64-reserve="))
+    assert int(size.removesuffix("M")) >= 16
+
+
+def test_all_ports_are_listed_by_rising_number_for_a_restored_guest_has_them_in_that_order() -> None:
+    ports = domain_xml(hardware()).findall("devices/controller[@model='pcie-root-port']")
+    assert [port.get("index") for port in ports] == [str(number) for number in range(1, PORT + 1)]
+
+
+def test_a_bus_that_can_be_unplugged_is_behind_the_last_port_and_its_bridge_is_named_so() -> None:
+    description = hardware(bus=Path("/run/vbus/s"), pluggable=True)
+    place = domain_xml(description).find(f"devices/shmem[@name='{BUS}']/address")
+    assert place is not None
+    assert (int(place.get("bus", ""), 16), int(place.get("slot", ""), 16)) == (PORT, 0)
+    assert description.bridge == f"0000:{PORT:02x}:00.0"
+    assert replace(description, pluggable=False).bridge == "0000:00:10.0"
+
+
+def test_a_saved_guest_moves_to_other_paths_and_to_nothing_else() -> None:
+    here = hardware(bus=Path("/run/vbus/s"), nic=Nic())
+    there = replace(
+        here,
+        disk=Path("/y/disk"),
+        kernel=Path("/y/k"),
+        initrd=Path("/y/i"),
+        serial=Path("/y/log"),
+        bus=Path("/y/s"),
+    )
+    saved = domain_xml(here)
+    assert ET.tostring(moved(saved, there)) == ET.tostring(domain_xml(there))
+    assert ET.tostring(saved) == ET.tostring(domain_xml(here))
+
+
+def test_every_device_that_shares_memory_can_be_saved() -> None:
+    shared = domain_xml(replace(hardware(bus=Path("/s")), stranger=True)).findall("devices/shmem")
+    assert [device.get("role") for device in shared] == ["master", "master"]
 
 
 def test_the_bus_is_on_the_root_bus_and_only_when_there_is_one() -> None:

@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""Scenarios: found by their file, run in order, skipped with a reason when what they need is red."""
+"""Scenarios: found by their file, in their order, chosen with what they need."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import re
-from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from vbuskit.base.errors import Blocked, UsageError, VbuskitError
+from vbuskit.base.errors import UsageError
 from vbuskit.compat import scenario
-from vbuskit.compat.bench import Bench, tried
-from vbuskit.compat.cells import Cell, Outcome
+from vbuskit.compat.bench import Bench
+from vbuskit.compat.cells import Cell
 from vbuskit.compat.guest import SICK
 from vbuskit.compat.scenario import Scenario, choose, scenarios
 from vbuskit.compat.scenarios.leaks import ours
@@ -28,17 +25,8 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenario, "REGISTERED", {kind.name: kind for kind in scenarios()})
 
 
-def bench(check_room: Callable[[], None] = lambda: None) -> Bench:
-    guest = SimpleNamespace(name="guest", serial=Path("serial.log"), check_room=check_room)
-    return cast(Bench, SimpleNamespace(guest=guest))
-
-
-def made(
-    name: str, *, needs: tuple[str, ...] = (), error: Exception | None = None, **words: object
-) -> type[Scenario]:
+def made(name: str, *, needs: tuple[str, ...] = (), **words: object) -> type[Scenario]:
     def run(self: Scenario, bench: Bench, cell: Cell) -> None:
-        if error is not None:
-            raise error
         cell.compare("x", expected=1, seen=1)
 
     body: dict[str, Any] = {"name": name, "title": name, "order": 99, "needs": needs, "run": run} | words
@@ -47,37 +35,6 @@ def made(
 
 def test_boot_is_first_and_needs_nothing() -> None:
     assert (scenarios()[0].name, scenarios()[0].needs) == ("boot", ())
-
-
-def test_what_needs_a_red_one_is_skipped_and_says_so() -> None:
-    chosen = [
-        made("one", error=VbuskitError("broke")),
-        made("two", needs=("one",)),
-        made("three", needs=("two",)),
-        made("four"),
-    ]
-    cells = list(tried(bench(), chosen))
-    assert [cell.outcome for cell in cells] == [
-        Outcome.RED,
-        Outcome.SKIPPED,
-        Outcome.SKIPPED,
-        Outcome.GREEN,
-    ]
-    assert cells[1].reason == "needs `one`, which is red"
-    assert cells[2].reason == "needs `two`, which is skipped"
-
-
-def test_a_guest_that_was_stopped_by_a_full_disk_ends_the_run_and_judges_nothing() -> None:
-    def full() -> None:
-        raise Blocked("out: the disk is full")
-
-    assert next(tried(bench(full), [made("fine")])).outcome is Outcome.GREEN
-    with pytest.raises(Blocked, match="the disk is full"):
-        list(tried(bench(full), [made("one", error=VbuskitError("no answer"))]))
-
-
-def test_every_cell_names_the_console() -> None:
-    assert next(tried(bench(), [made("one")])).logs == [Path("serial.log")]
 
 
 def test_only_brings_what_is_needed_along() -> None:

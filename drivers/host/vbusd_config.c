@@ -425,6 +425,10 @@ enum vbusd_result vbusd_device_add(const struct vbusd_request *q, char *text)
 			return VBUSD_SYSTEM;
 	}
 
+#ifdef VBUS_DEFECT_DESCRIPTOR	/* a planted defect: nobody closes it */
+	if (fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0) < 0)
+		return VBUSD_SYSTEM;
+#endif
 	dev = &bus->device[i];
 	*dev = want;
 	memset(&bus->page->device[i], 0, sizeof(bus->page->device[i]));

@@ -69,7 +69,11 @@ irqreturn_t vbus_bridge_interrupt(int irq, void *data)
 	/* Who waits for an answer looks at the epoch as well: it may be over. */
 	if (!READ_ONCE(bridge->live) || !vbus_bridge_is_current(bridge)) {
 		if (READ_ONCE(bridge->live))
+#ifdef VBUS_DEFECT_LATE	/* a planted defect: a new epoch is seen, and followed long after */
+			queue_delayed_work(bridge->worker, &bridge->retry, 3 * HZ);
+#else
 			vbus_session_schedule(bridge);
+#endif
 		if (!queue->index)
 			vbus_irq_deliver(&bridge->bus);
 		return IRQ_HANDLED;

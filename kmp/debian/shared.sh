@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Put into scripts that make a kernel's initrd, in place of the line that sources it. They set `release`, `needed` and
-# `package`.
+# Put into scripts that make a kernel's initrd, in place of the line that sources it. They set `release`, `needed`,
+# `package` and `signed`.
 # shellcheck disable=SC2034
 
 # shellcheck source=kmp/scripts/initrd.sh disable=SC1091

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Put into scripts that make an initrd, in place of the line that sources it. They set `release`, the kernel;
-# `needed`, files that must be in its initrd; and `package`, who speaks. They tell `why` it failed.
+# `needed`, files that must be in its initrd; `package`, who speaks; and `signed`, where the modules are. They tell `why`
+# it failed.
 # shellcheck disable=SC2154,SC2034
 
 # Sets `initrd`, which the kernel boots by, whatever the distribution calls it; a kernel without one needs none.
@@ -19,7 +20,7 @@ find_initrd() {
 renew_initrd() {
     draft=$initrd.vbus-new
     echo "$package: making $initrd"
-    if are_for_the_kernel && rm -f "$draft" && make_draft && draft_has_all && put_in_place; then
+    if are_for_the_kernel && are_signed && rm -f "$draft" && make_draft && draft_has_all && put_in_place; then
         return 0
     fi
     why="$why, so $initrd stays as it was"
@@ -27,8 +28,9 @@ renew_initrd() {
     return 1
 }
 
-# A module that was built for another kernel loads into none, and would be found out by the boot that needs it.
+# A module that was built for another kernel would be found out by the boot that needs it.
 are_for_the_kernel() {
+    layout=$(layout_of "$(find "/lib/modules/$release/kernel" -name '*.ko*' -print -quit 2>/dev/null)")
     for file in $needed; do
         case $file in *.ko | *.ko.*) ;; *) continue ;; esac
         magic=$(modinfo -F vermagic "/lib/modules/$file")
@@ -39,6 +41,26 @@ are_for_the_kernel() {
             return 1
             ;;
         esac
+        its=$(layout_of "/lib/modules/$file")
+        if [ -n "$layout" ] && [ "$its" != "$layout" ]; then
+            why="/lib/modules/$file is of another kernel, whatever it says: module_layout is ${its:-none}, not $layout"
+            return 1
+        fi
+    done
+}
+
+# The version of what describes a module to the kernel, the same for all its modules; none where symbols have no versions.
+layout_of() { modprobe --dump-modversions "$1" 2>/dev/null | sed -n 's/[[:space:]]module_layout$//p'; }
+
+# A package that was opened and packed again may have lost signatures, as strip takes them away. The kernel that runs may
+# do without, and the next boot, with Secure Boot, may not.
+are_signed() {
+    [ -n "${signed-}" ] || return 0
+    for file in $needed; do
+        case $file in *.ko | *.ko.*) ;; *) continue ;; esac
+        [ -n "$(modinfo -F sig_id "/lib/modules/$file")" ] && continue
+        why="/lib/modules/$file has lost its signature, and with Secure Boot no kernel loads it"
+        return 1
     done
 }
 

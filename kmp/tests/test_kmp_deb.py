@@ -333,12 +333,28 @@ def test_installing_for_another_kernel_loads_nothing(machine: Machine) -> None:
     assert not [call for call in machine.calls() if call.startswith("modprobe")]
 
 
-def test_modules_that_do_not_load_are_a_warning_about_secure_boot(machine: Machine) -> None:
+@pytest.mark.parametrize(
+    ("why", "certificate"),
+    [
+        ("Key was rejected by service", True),
+        ("Required key not available", True),
+        ("Operation not permitted", True),
+        ("Exec format error", False),
+        ("Invalid argument", False),
+    ],
+)
+def test_modules_that_do_not_load_are_a_warning_of_secure_boot_only_where_it_is_that(
+    machine: Machine, why: str, certificate: bool
+) -> None:
     with_device(machine)
-    machine.program("modprobe", 'test "$1" = --resolve-alias && echo vbus')
+    said = f"modprobe: ERROR: could not insert 'vbus': {why}"
+    machine.program(
+        "modprobe", f'test "$1" = --resolve-alias && echo vbus || {{ echo "{said}" >&2; exit 1; }}'
+    )
     done = machine.script("postinst", "configure")
     assert done.code == 0
-    assert "mokutil --import" in done.err
+    assert f": {said}\n" in done.err
+    assert ("mokutil --import" in done.err, "dmesg says why" in done.err) == (certificate, not certificate)
 
 
 def test_without_the_kernel_nothing_is_indexed(machine: Machine, kernel: str) -> None:

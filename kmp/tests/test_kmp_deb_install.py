@@ -53,11 +53,11 @@ class System:
         file.chmod(0o755)
 
     def calls(self) -> list[str]:
-        """What was called since the last look."""
+        """What was called since the last look, but for what only looks at a file."""
         path = self.folder / "calls"
         said = path.read_text().splitlines() if path.exists() else []
         path.unlink(missing_ok=True)
-        return said
+        return [call for call in said if not call.startswith("modprobe --dump-modversions ")]
 
     def states(self) -> dict[str, str]:
         """What dpkg says of our packages, by their names; it also knows names that others replace."""

@@ -19,7 +19,7 @@ from vbuskit.base.places import ROOT
 from vbuskit.base.run import CommandFailed, Runner
 from vbuskit.kmp import rpm
 from vbuskit.kmp.changelog import current_release
-from vbuskit.kmp.deb import MAINTAINER, RULES
+from vbuskit.kmp.deb import MAINTAINER
 from vbuskit.kmp.flavour import flavour_of
 from vbuskit.kmp.keys import Key, store
 from vbuskit.kmp.rpmfile import read_rpm
@@ -173,9 +173,8 @@ def test_the_udev_rules_and_the_dracut_module_are_in_the_package_that_all_kernel
     packages: dict[str, Artifact], kmp: Path, tmp_path: Path
 ) -> None:
     files = unpacked(packages["vbus"].path, tmp_path)
-    for rules in RULES:
-        packed = files[f"usr/lib/udev/rules.d/{rules}"].read_bytes()
-        assert packed == (ROOT / "initrd/udev" / rules).read_bytes()
+    for rules in (ROOT / "initrd/udev").iterdir():
+        assert files[f"usr/lib/udev/rules.d/{rules.name}"].read_bytes() == rules.read_bytes()
     module = files["usr/lib/dracut/modules.d/90vbus/module-setup.sh"]
     assert module.read_bytes() == (ROOT / "initrd/dracut/90vbus/module-setup.sh").read_bytes()
     assert os.access(module, os.X_OK)

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,11 @@ import pytest
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.places import ROOT
 from vbuskit.base.run import Arg, Finished, Runner
-from vbuskit.kmp import deb
+from vbuskit.kmp import deb, rpm
 from vbuskit.kmp.changelog import current_release
+from vbuskit.kmp.defects import another, planted, spoiling
 from vbuskit.kmp.flavour import flavour_of
+from vbuskit.kmp.keys import Key
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="dpkg --root and rpm --root change root")
 
@@ -467,3 +469,99 @@ def test_another_kernels_drivers_may_go_while_the_root_disk_is_on_the_bus(system
     else:  # what all kernels share refuses by itself, for rpm goes on with it after another one's refusal
         assert [line.split(":")[0] for line in said] == ["vbus"]
         assert system.installed() == {"vbus"}
+
+
+# Makers that take along what the packages' own hook, or dracut module, names and what is there of it.
+HONEST = {
+    "mkinitramfs": """\
+for hook in /usr/share/initramfs-tools/hooks/*; do
+    [ ! -e "$hook" ] || version=$3 DESTDIR=/made sh "$hook"
+done >"$2" && echo end >>"$2"
+""",
+    "dracut": """\
+for to; do :; done
+module=/usr/lib/dracut/modules.d/90vbus/module-setup.sh
+[ -e "$module" ] || { echo "dracut: dracut module 'vbus' cannot be found or installed." >&2; exit 1; }
+kernel=$4 bash -c '. /functions; . "$0"; installkernel; install' "$module" >"$to" && echo end >>"$to"
+""",
+}
+HOOK_FUNCTIONS = """\
+modinfo() { :; }
+mkdir() { :; }
+cp() { echo "usr/lib/udev/rules.d/${2##*/}"; }
+manual_add_modules() { for name; do echo "usr/lib/modules/$version/updates/vbus/$name.ko"; done; }
+"""
+DRACUT_FUNCTIONS = """\
+instmods() { for name; do there "lib/modules/$kernel/updates/$name.ko"; done; }
+inst_rules() { for name; do there "usr/lib/udev/rules.d/$name"; done; }
+there() { [ ! -e "/$1" ] || echo "usr/${1#usr/}"; }
+"""
+RULES = [path.name for path in (ROOT / "initrd/udev").iterdir()]
+SAID = {
+    ("hook", "mkinitramfs"): "the new one has no vbus.ko vblk.ko 61-vblk.rules",
+    ("hook", "dracut"): "dracut failed, as it says above",
+    "rule": "the new one has no 61-vblk.rules",
+    "foreign": "/lib/modules/{kernel}/{folder}/vbus.ko is built for another kernel: {another} ",
+    "lying": "/lib/modules/{kernel}/{folder}/vbus.ko is of another kernel, whatever it says: "
+    "module_layout is 0x",
+    "unsigned": "/lib/modules/{kernel}/{folder}/vbus.ko has lost its signature, "
+    "and with Secure Boot no kernel loads it",
+}
+
+
+@pytest.fixture
+def honest(system: System, bring: Callable[[str, Path], None], modules: Mapping[str, Artifact]) -> System:
+    """The maker of initrds does what real ones do with our packages; the kernel has a module of its own."""
+    for name in ("bash", "modprobe"):
+        bring(name, system.folder)
+    its_own = system.folder / f"lib/modules/{system.kernel}/kernel/drivers/its.ko"
+    its_own.parent.mkdir()
+    shutil.copy(modules["venet"].path, its_own)
+    (system.folder / "functions").write_text(DRACUT_FUNCTIONS)
+    functions = system.folder / "usr/share/initramfs-tools/hook-functions"
+    functions.parent.mkdir(parents=True)
+    functions.write_text(HOOK_FUNCTIONS)
+    system.program(system.family.maker, HONEST[system.family.maker])
+    return system
+
+
+def with_defect(
+    system: System, defect: str, modules: Mapping[str, Artifact], key: Key, into: Path
+) -> System:
+    """The same machine, and packages in which it is planted."""
+    build = {"mkinitramfs": deb.build, "dracut": rpm.build}[system.family.maker]
+    spoil = spoiling(defect, system.kernel, key)
+    with planted(ROOT, defect) as spoilt:
+        made = build(Runner(), spoilt, current_release(ROOT), system.kernel, modules, into, spoil)
+    return replace(system, packages=[made[name].path for name in system.names])
+
+
+def test_without_a_defect_the_initrd_gets_all_that_the_packages_name(honest: System) -> None:
+    assert honest.install().code == 0
+    had = honest.in_boot()[honest.image.name].split()
+    assert {Path(name).name for name in had} == {"vbus.ko", "venet.ko", "vblk.ko", "end", *RULES}
+
+
+@pytest.mark.parametrize("defect", ["hook", "rule", "foreign", "lying", "unsigned"])
+def test_a_planted_defect_fails_the_package_in_words_and_the_old_initrd_stays(
+    honest: System, modules: dict[str, Artifact], key: Key, tmp_path: Path, defect: str
+) -> None:
+    system = with_defect(honest, defect, modules, key, tmp_path / "made")
+    done, family = system.install(), system.family
+    why = SAID.get(defect) or SAID[defect, family.maker]
+    words = {"kernel": system.kernel, "folder": family.folder, "another": another(system.kernel)}
+    said = system.said(done)
+    assert len(said) == 1 and f": {why.format(**words)}" in said[0], done.err
+    assert f", so /boot/{system.image.name} stays as it was; mend that, then" in said[0]
+    assert system.in_boot() == {system.image.name: OLD}
+    assert (done.code == 1) if family.maker == "mkinitramfs" else ("%posttrans(" in done.err)
+
+
+def test_with_stale_planted_the_initrd_stays_and_no_package_says_so(
+    honest: System, modules: dict[str, Artifact], key: Key, tmp_path: Path
+) -> None:
+    """install.sh is who tells."""
+    system = with_defect(honest, "stale", modules, key, tmp_path / "made")
+    done = system.install()
+    assert (done.code, system.said(done)) == (0, [])
+    assert system.in_boot() == {system.image.name: OLD}

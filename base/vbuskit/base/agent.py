@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from vbuskit.base.errors import VbuskitError
+from vbuskit.base.errors import TimedOut, VbuskitError
 from vbuskit.base.run import Finished, text
-from vbuskit.base.virt import NoAgent, VirtError
+from vbuskit.base.virt import AgentAway, NoAgent, VirtError
 from vbuskit.base.wait import patient
 
 PATIENCE = 20  # seconds for one answer of a guest that is known to answer, under TCG on a busy machine
 CHUNK = 48 * 1024  # bytes; the agent takes its input byte by byte, and must answer in time
+RESTING = 5.0  # seconds without a request to the disk, which no guest has that is still booting
 POLL_FIRST, POLL_LAST = (
     0.01,
     0.2,
@@ -36,12 +37,21 @@ class AgentError(VbuskitError):
 
 
 class Agent:
-    """`serial`: where the guest's console is logged, named in the hint when the guest falls silent."""
+    """serial: where the guest's console is logged, named in the hint when the guest falls silent
+    rests:  whether the guest does nothing now
+    """
 
-    def __init__(self, name: str, channel: Channel, serial: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        channel: Channel,
+        serial: Path | None = None,
+        rests: Callable[[], bool | None] = lambda: None,
+    ) -> None:
         self.name = name
         self._channel = channel
         self._serial = serial
+        self._rests = rests
 
     def ping(self) -> bool:
         """Whether the agent answers now; waits one second at most."""
@@ -51,17 +61,32 @@ class Agent:
             return False
         return True
 
-    def wait(self, seconds: float, alive: Callable[[], bool] = lambda: True) -> float:
-        """Seconds until the agent answered.
+    def wait(
+        self,
+        seconds: float,
+        alive: Callable[[], bool] = lambda: True,
+        work: Callable[[], int] | None = None,
+    ) -> float:
+        """Seconds until the agent answered. `work`: a number that moves while the guest gets anywhere.
 
-        Raises VbuskitError after patient(`seconds`), or when `alive` says no.
+        Raises TimedOut after patient(`seconds`), VbuskitError when `alive` says no.
         """
         start, seconds = time.monotonic(), patient(seconds)
+        look, moved, before = start, 0.0, work() if work else 0
         while not self.ping():
             if not alive():
                 raise self._silent("switched itself off before its agent answered")
-            if time.monotonic() - start > seconds:
-                raise self._silent(f"its agent did not answer within {seconds:g} s")
+            now = time.monotonic()
+            if work and now >= look:
+                look = now + 1
+                if (done := work()) != before:
+                    moved, before = now, done
+            if now - start > seconds:
+                raise TimedOut(
+                    f"{self.name}: its agent did not answer within {seconds:g} s",
+                    moved=still_moved(now - moved) if work else None,
+                    hint=self._hint(),
+                )
             time.sleep(0.05)
         return time.monotonic() - start
 
@@ -77,10 +102,13 @@ class Agent:
         deadline, pause = time.monotonic() + seconds, POLL_FIRST
         while not (state := self._call("guest-exec-status", pid=pid))["exited"]:
             if time.monotonic() > deadline:
+                rested = self._rests()  # before the program is killed: nothing would be left to see
                 self.start(f"kill -KILL {pid}")
                 shown = command if isinstance(command, str) else " ".join(command)
-                raise VbuskitError(
-                    f"{self.name}: `{shown}` did not end within {seconds:g} s", hint=self._hint()
+                raise TimedOut(
+                    f"{self.name}: `{shown}` did not end within {seconds:g} s",
+                    rested=rested,
+                    hint=self._hint(),
                 )
             time.sleep(pause)
             pause = min(pause * 1.5, POLL_LAST)
@@ -126,8 +154,12 @@ class Agent:
     def _call(self, command: str, **arguments: Any) -> Any:
         try:
             return self._ask(command, int(patient(PATIENCE)), **arguments)
-        except NoAgent as error:
+        except AgentAway as error:
             raise self._silent(f"its agent no longer answers ({command})") from error
+        except NoAgent as error:
+            raise TimedOut(
+                f"{self.name}: its agent no longer answers ({command})", hint=self._hint()
+            ) from error
         except VirtError as error:
             raise AgentError(str(error), hint=error.hint or self._hint()) from error
 
@@ -140,6 +172,11 @@ class Agent:
 
     def _hint(self) -> str | None:
         return f"the guest's console is in {self._serial}" if self._serial else None
+
+
+def still_moved(ago: float) -> str:
+    """In words, how long `ago` it moved; nothing for a guest that has come to rest."""
+    return f"its disk or console moved {ago:.1f} s before that" if ago <= RESTING else ""
 
 
 def encoded(raw: bytes) -> str:

@@ -37,6 +37,20 @@ class VbuskitError(Exception):
         self.hint = hint
 
 
+class TimedOut(VbuskitError):
+    """What was waited for did not come in time.
+
+    `moved`: in words, what moved until the time was over; empty: nothing did, None: nobody looked.
+    `rested`: whether all that could have brought it was at rest by then; None: nobody looked.
+    """
+
+    def __init__(
+        self, message: str, *, moved: str | None = None, rested: bool | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.moved, self.rested = moved, rested
+
+
 class UsageError(VbuskitError):
     """What was asked for cannot be meant: the text says which word, the hint which words exist."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from vbuskit.base.errors import Blocked, VbuskitError
+from vbuskit.base.errors import Blocked, TimedOut, VbuskitError
 
 Arg = str | Path
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -58,7 +60,7 @@ class Process:
         try:
             return self._popen.wait(seconds)
         except subprocess.TimeoutExpired as error:
-            raise VbuskitError(f"process {self.pid}: still running after {seconds:g} s") from error
+            raise TimedOut(f"process {self.pid}: still running after {seconds:g} s") from error
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         if self._popen.poll() is None:
@@ -84,6 +86,67 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class Dialogue(Process):
+    """A program in the background that one speaks with, line by line.
+
+    Its standard input ends with this process, however that ends: it can see that nobody is there any more.
+    """
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        super().__init__(popen)
+        assert popen.stdin is not None and popen.stdout is not None
+        self._words, self._answers = popen.stdin, popen.stdout
+        self._seen = b""
+        self._ended = False
+
+    def fileno(self) -> int:
+        """For select(): readable when `heard(0)` has something new to look at."""
+        return self._answers.fileno()
+
+    def say(self, words: str) -> None:
+        """Blocked when it has ended or reads no more."""
+        try:
+            self._words.write(words.encode())
+            self._words.flush()
+        except OSError as error:
+            raise Blocked(f"process {self.pid}: listens no more") from error
+
+    def hang_up(self) -> None:
+        """End its standard input; what it does then is its own affair."""
+        with suppress(OSError):
+            self._words.close()
+
+    def heard(self, seconds: float) -> str | None:
+        """The next line without its end, or None when none came in time or nothing more will come."""
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._seen and not self._ended:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([self._answers], [], [], left)[0]:
+                return None
+            part = os.read(self._answers.fileno(), 1 << 16)
+            self._seen += part
+            self._ended = not part
+        line, found, rest = self._seen.partition(b"\n")
+        if not found:
+            return None
+        self._seen = rest
+        return text(line)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has said its last word, and that was heard."""
+        return self._ended and not self._seen
+
+    def stop(self, grace: float = 5.0) -> int:
+        """Hang up first: most end by that alone."""
+        self.hang_up()
+        with suppress(VbuskitError):
+            self.wait(grace)
+        code = super().stop(grace)
+        self._answers.close()
+        return code
 
 
 class Runner:
@@ -142,7 +205,7 @@ class Runner:
                 end_group(popen)
                 late = f"no answer within {seconds:g} s and was ended"
                 self._note(words, text(error.output or b""), text(error.stderr or b""), late)
-                raise VbuskitError(
+                raise TimedOut(
                     f"{Path(words[0]).name}: {late}", hint=f"run it by hand: {shlex.join(words)}"
                 ) from error
             except BaseException:
@@ -176,6 +239,23 @@ class Runner:
             except OSError as error:
                 raise cannot_start(words[0], error) from error
         return Process(popen)
+
+    def converse(self, args: Sequence[Arg], *, errors: Path) -> Dialogue:
+        """Run in the background in a session of its own; what it says on standard error goes to `errors`."""
+        words = [str(a) for a in args]
+        with errors.open("ab") as log:
+            try:
+                popen = subprocess.Popen(
+                    words,
+                    env=environment(None),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise cannot_start(words[0], error) from error
+        return Dialogue(popen)
 
     def _note(self, words: Sequence[str], out: str, err: str, end: str) -> None:
         if self._log is None:

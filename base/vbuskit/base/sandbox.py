@@ -36,13 +36,19 @@ MS_REC, MS_PRIVATE = 0x4000, 0x4_0000
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+ENDS = "vbuskit-ends"  # name of the memory file in which the reaper notes how orphans ended
+MARK = "VBUSKIT_SANDBOX"  # the number of the worker's mount namespace, for what it starts
+
 libc = ctypes.CDLL(None, use_errno=True)
-_inside = False
 
 
 def is_inside() -> bool:
-    """Whether this process is a worker: its mounts are its own."""
-    return _inside
+    """Whether this process is a worker, or was started by one and has the same mounts, which are its own."""
+    return os.environ.get(MARK) == own_mounts()
+
+
+def own_mounts() -> str:
+    return str(Path("/proc/self/ns/mnt").stat().st_ino)
 
 
 def enter() -> None:
@@ -61,16 +67,33 @@ def enter() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     alive, guard = os.pipe()
+    ends = os.memfd_create(ENDS)
     reaper = os.fork()
     if reaper == 0:
         os.close(guard)
-        become_reaper(alive)
+        become_reaper(alive, ends)
         return
     os.close(alive)
+    os.close(ends)
     sys.exit(wait_for(reaper))
 
 
-def become_reaper(alive: int) -> None:
+def end_of(pid: int, reaper: Path = Path("/proc/1/fd")) -> int | None:
+    """How an orphan ended that did not end well: its exit code, or minus the number of a signal.
+
+    QEMU is one: libvirt lets go of it, and so knows that it is gone, and not why. None: it runs, ended well,
+    it was nobody's orphan, or this is not below a sandbox.
+    """
+    try:
+        notes = next(link for link in reaper.iterdir() if f"/memfd:{ENDS} " in str(link.readlink()))
+        lines = notes.read_text().split("\n")
+    except (OSError, StopIteration):
+        return None
+    found = [code for noted, _, code in (line.partition(" ") for line in lines) if noted == str(pid)]
+    return int(found[-1]) if found else None
+
+
+def become_reaper(alive: int, ends: int) -> None:
     """Pid 1 of the namespace: tied to the command's life, with mounts of its own; returns in the worker."""
     try:
         die_with_parent(alive)
@@ -93,13 +116,13 @@ def become_reaper(alive: int) -> None:
         os._exit(Blocked.exit_code)
     if worker == 0:
         os.close(alive)
+        os.close(ends)
         for number in FORWARDED:
             signal.signal(number, interrupt)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-        global _inside
-        _inside = True
+        os.environ[MARK] = own_mounts()
         return
-    os._exit(wait_for(worker))
+    os._exit(wait_for(worker, ends))
 
 
 def die_with_parent(alive: int) -> None:
@@ -114,8 +137,11 @@ def die_with_parent(alive: int) -> None:
         os._exit(128 + signal.SIGKILL)
 
 
-def wait_for(child: int) -> int:
-    """Forward signals to `child` and reap everybody until it ends; its exit code, shell fashion."""
+def wait_for(child: int, ends: int | None = None) -> int:
+    """Forward signals to `child` and reap everybody until it ends; its exit code, shell fashion.
+
+    How others ended that did not end well is noted in the file `ends`, a line each.
+    """
 
     def forward(number: int, frame: FrameType | None) -> None:
         try:
@@ -131,6 +157,8 @@ def wait_for(child: int) -> int:
         if pid == child:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
+        if status and ends is not None:
+            os.write(ends, f"{pid} {os.waitstatus_to_exitcode(status)}\n".encode())
 
 
 def interrupt(number: int, frame: FrameType | None) -> NoReturn:

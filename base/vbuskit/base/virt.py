@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import shutil
+import struct
+import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import libvirt
 import libvirt_qemu
 
-from vbuskit.base.errors import Blocked, VbuskitError
+from vbuskit.base.errors import Blocked, Refused, VbuskitError
 
 LIVE: int = libvirt.VIR_DOMAIN_AFFECT_LIVE
 
@@ -32,12 +36,25 @@ class NoAgent(VirtError):
     """The guest agent did not answer, this time."""
 
 
+class AgentAway(NoAgent):
+    """Nobody in the guest has the agent's channel open; nothing was waited for."""
+
+
 HINTS = {
     libvirt.VIR_ERR_OPERATION_FAILED: "the host's libvirtd log and the guest's QEMU log say more",
     libvirt.VIR_ERR_INTERNAL_ERROR: "the host's libvirtd log and the guest's QEMU log say more",
     libvirt.VIR_ERR_XML_ERROR: "the domain's XML is refused by this libvirt",
     libvirt.VIR_ERR_CONFIG_UNSUPPORTED: "this libvirt or QEMU cannot do that",
     libvirt.VIR_ERR_SYSTEM_ERROR: "is libvirtd running there?",
+}
+UNKNOWN = "in a state that libvirt does not tell"
+STATES = {
+    libvirt.VIR_DOMAIN_RUNNING: "running",
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "shutting down",
+    libvirt.VIR_DOMAIN_SHUTOFF: "off",
+    libvirt.VIR_DOMAIN_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "asleep",
 }
 AGENT_CODES = frozenset({libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED})
 
@@ -79,6 +96,21 @@ class Domain:
             return False
         return (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
 
+    def state(self) -> str:
+        """`running`, or another state and its reason, in words; `off` when libvirt knows it no longer."""
+        try:
+            with translated(f"{self.name}: state"):
+                state, reason = self._raw.state(0)
+        except VirtError as error:
+            return "off" if error.code == libvirt.VIR_ERR_NO_DOMAIN else UNKNOWN
+        if (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
+            return "paused: its disk cannot grow"
+        return STATES.get(state, f"in state {state}, reason {reason}")
+
+    @property
+    def uuid(self) -> str:
+        return str(self._raw.UUIDString())
+
     def is_asleep(self) -> bool:
         """Whether the guest has suspended itself to memory (S3)."""
         with translated(f"{self.name}: state"):
@@ -105,6 +137,21 @@ class Domain:
         with translated(f"{self.name}: change {device.tag}"):
             self._raw.updateDeviceFlags(ET.tostring(device, encoding="unicode"), LIVE)
 
+    def attach(self, device: ET.Element) -> None:
+        """Plug a device in; its driver may bind after this has returned."""
+        with translated(f"{self.name}: plug {device.tag} in"):
+            self._raw.attachDeviceFlags(ET.tostring(device, encoding="unicode"), LIVE)
+
+    def detach(self, device: ET.Element) -> None:
+        """Ask the guest to let a device go; it has gone once `devices` no longer has it."""
+        with translated(f"{self.name}: unplug {device.tag}"):
+            self._raw.detachDeviceFlags(ET.tostring(device, encoding="unicode"), LIVE)
+
+    def save(self, file: Path) -> None:
+        """Write memory and devices to a file and end the guest; its disks are then as they were."""
+        with translated(f"{self.name}: save"):
+            self._raw.saveFlags(str(file), None, libvirt.VIR_DOMAIN_SAVE_RUNNING)
+
     def set_vcpus(self, count: int) -> None:
         """Plug CPUs in, up to what the guest has room for, or out; a guest need not bring them online."""
         with translated(f"{self.name}: {count} CPUs"):
@@ -112,14 +159,20 @@ class Domain:
 
     def devices(self, tag: str) -> list[ET.Element]:
         """The live devices with that XML tag, as libvirt sees them now."""
-        with translated(f"{self.name}: look at its devices"):
-            return ET.fromstring(self._raw.XMLDesc(0)).findall(f"./devices/{tag}")
+        return self.xml().findall(f"./devices/{tag}")
+
+    def xml(self) -> ET.Element:
+        """What it is now; libvirt leaves passwords out."""
+        with translated(f"{self.name}: its XML"):
+            return ET.fromstring(self._raw.XMLDesc(0))
 
     def agent(self, command: str, seconds: int) -> str:
         """One guest-agent command as JSON text, and its answer; NoAgent when none came in time."""
         # libvirt would say so itself, but log every refusal as an error while the guest boots.
         if not any(is_connected(channel) for channel in self.devices("channel")):
-            raise NoAgent(f"{self.name}: guest agent: is not connected", libvirt.VIR_ERR_AGENT_UNRESPONSIVE)
+            raise AgentAway(
+                f"{self.name}: guest agent: is not connected", libvirt.VIR_ERR_AGENT_UNRESPONSIVE
+            )
         with translated(f"{self.name}: guest agent"):
             return str(libvirt_qemu.qemuAgentCommand(self._raw, command, seconds, 0))
 
@@ -141,6 +194,40 @@ class Connection:
             text = ET.tostring(xml, encoding="unicode")
             return Domain(self._raw.createXML(text, libvirt.VIR_DOMAIN_START_AUTODESTROY))
 
+    def saved(self, file: Path) -> ET.Element:
+        """The XML of the guest that was saved in this file."""
+        with translated(f"{file.name}: look into it"):
+            return ET.fromstring(self._raw.saveImageGetXMLDesc(str(file), 0))
+
+    def restore(self, file: Path, xml: ET.Element) -> Domain:
+        """Go on with a saved guest; `xml` is `saved` with other paths. It outlives this connection."""
+        name = xml.findtext("name", "guest")
+        with translated(f"{name}: restore"):
+            self._raw.restoreFlags(str(file), ET.tostring(xml, encoding="unicode"), 0)
+            return Domain(self._raw.lookupByName(name))
+
+    def versions(self) -> str:
+        """Of libvirt and of the hypervisor that it drives."""
+        with translated(f"{self.uri}: versions"):
+            return f"libvirt {dotted(self._raw.getLibVersion())}, QEMU {dotted(self._raw.getVersion())}"
+
+    def find(self, name: str) -> Domain | None:
+        """A guest that is there already, whoever started it."""
+        try:
+            with translated(f"{self.uri}: {name}"):
+                return Domain(self._raw.lookupByName(name))
+        except VirtError as error:
+            if error.code == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+
+    def running(self) -> list[str]:
+        """Names of the guests that run there, whoever started them."""
+        with translated(f"{self.uri}: look at its guests"):
+            return [
+                str(raw.name()) for raw in self._raw.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+            ]
+
     def close(self) -> None:
         with translated(f"{self.uri}: close"):
             self._raw.close()
@@ -152,6 +239,30 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+SAVED = struct.Struct(
+    "=16s5I56x"
+)  # magic, version, bytes of what follows, was running, compressed, cookie's place
+MAGIC = b"LibvirtQemudSave"
+
+
+def renamed(file: Path, name: str, copy: Path) -> Path:
+    """A saved guest under another name and UUID, which libvirt lets nobody change; its memory is copied."""
+    with file.open("rb") as source, copy.open("wb") as target:
+        magic, version, size, *flags, cookie = SAVED.unpack(source.read(SAVED.size).ljust(SAVED.size, b"\0"))
+        if (magic, version) != (MAGIC, 2):
+            raise Refused(f"{file.name}: is no guest that libvirt has saved")
+        said = source.read(size)
+        root = ET.fromstring(said[:cookie].rstrip(b"\0"))
+        for place, text in (("name", name), ("uuid", str(uuid.uuid4()))):
+            for element in root.iterfind(place):
+                element.text = text
+        xml = ET.tostring(root) + b"\0"
+        after = (xml + said[cookie:].rstrip(b"\0")).ljust(size, b"\0") + b"\0"
+        target.write(SAVED.pack(magic, version, len(after), *flags, len(xml)) + after)
+        shutil.copyfileobj(source, target, 1 << 20)
+    return copy
 
 
 def is_connected(channel: ET.Element) -> bool:

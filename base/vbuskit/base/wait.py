@@ -15,8 +15,8 @@ FACTOR: ContextVar[float] = ContextVar("FACTOR", default=1.0)
 
 @contextmanager
 def patience(factor: float) -> Iterator[None]:
-    """Inside, whoever waits for a guest waits `factor` times as long: it is slower than others by nature."""
-    before = FACTOR.set(factor)
+    """Inside, whoever waits for a guest waits `factor` times as long, and so within another one's block."""
+    before = FACTOR.set(FACTOR.get() * factor)
     try:
         yield
     finally:

@@ -23,7 +23,7 @@ COMMANDS = {
     "run": "try the drivers on a real guest, and say what held",
     "matrix": "try the drivers on the guests of several suites and kernels",
     "guest": "list the guests, build their images, get a shell in one, tidy the cache",
-    "report": "write the report again from out/results.json",
+    "report": "write the report again from out/results.json, or a support bundle of one guest",
     "sign": "build the kernel modules and sign them, or sign modules that are there",
     "mok": "write what `mokutil --import` takes, and say how a key is enrolled",
     "package": "build, sign and pack them as a Debian package or as RPM",
@@ -33,6 +33,8 @@ COMMANDS = {
     "build": "compile the C half and run its tests",
     "host": "start vbusd, add and remove buses and devices, see what is",
     "bench": "measure the host's programs, or the bus against virtio, with bounds",
+    "ci": "write pipelines for GitHub or GitLab, and put the results of their shards together",
+    "selftest": "try here what could not be tried where vbuskit was made: one file to send back",
     "test": "run the project's own tests",
 }
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -60,6 +60,7 @@ class RunFacts:
     commit:      of the checkout; `dirty` when tracked files differed from it
     accelerator: "kvm" or "tcg"
     started:     with a time zone
+    quarantine:  cells that are shown and do not count, by their id: whose they are, until when, and why
     """
 
     version: str
@@ -71,6 +72,7 @@ class RunFacts:
     guests: tuple[Guest, ...] = ()
     steps: tuple[Step, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
+    quarantine: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.started.tzinfo is None:

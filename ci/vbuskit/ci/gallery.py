@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""A made-up run with every kind of cell and hostile logs, for the report's tests and pictures.
+"""Made-up runs with every kind of cell and hostile logs, for the report's tests and pictures.
 
-`.venv/bin/python -m vbuskit.ci.gallery FOLDER` writes its reports.
+`.venv/bin/nox -s gallery` writes the pictures in docs/ again.
 """
 
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from vbuskit.base import artifact
 from vbuskit.base.places import Places
+from vbuskit.ci.browser import Browser
 from vbuskit.ci.facts import Guest, Host, RunFacts, Step
 from vbuskit.ci.report import write_report
-from vbuskit.compat.cells import Cell, Comparison, Outcome
+from vbuskit.compat.cells import Blame, Cell, Comparison, Outcome, Retry
+
+Run = tuple[RunFacts, list[Cell]]
 
 GUEST = "debian-12"
+LATEST = 14  # hours: the run that has all there is to see
 HOSTILE = (
     b"\x1b[0m[    0.000000] Linux version 6.1.0-31-cloud-amd64\r\n"
     b"\x1b]0;title\x07[    4.211938] vbus: <script>alert('guest')</script> & ]]> \xff\xfe\x00\x0b\x85\r\n"
@@ -96,10 +102,94 @@ def same(what: str, value: str) -> Comparison:
     return Comparison(what, value, value, holds=True)
 
 
+SCENARIOS = {
+    "boot": "The guest boots and answers",
+    "install": "The packages install from the ISO",
+    "negotiate": "Both ends agree on the bus",
+    "transfer": "100 MiB cross in both directions",
+    "kill": "A killed worker loses nothing",
+    "upgrade": "vbusd is renewed under traffic",
+    "offloads": "Long frames and partial checksums cross",
+    "xdp": "XDP programs: both sides count alike",
+    "unplug": "The bridge goes and comes back",
+    "sleep": "The guest sleeps and wakes",
+    "mask": "A masked bit is not offered",
+    "disk": "A disk on the bus is what the host sees",
+    "diskkill": "The worker dies under checked I/O",
+    "clones": "Two clones run at once",
+    "rootdisk": "The guest boots from the bus",
+    "lost": "vbusd and its worker die at once",
+    "uninstall": "The packages go and leave nothing",
+}
+GUESTS = ("debian-11", "debian-12", "debian-12-bpo", "debian-13", "debian-13-rt", "debian-sid")
+INFORMING = "debian-11"
+
+
+def matrix(out: Path, hour: int = 0, guests: int = len(GUESTS), scenarios: int = len(SCENARIOS)) -> Run:
+    """A run of many guests, `hour` hours after the first: what is red and how long it took depends on it."""
+    names = [*GUESTS, *(f"guest-{number}" for number in range(guests))][:guests]
+    titles = {**SCENARIOS, **{f"soak-{number}": "It goes on" for number in range(scenarios)}}
+    log = artifact.write(out / "logs" / "serial.log", HOSTILE * 2).path
+    found = []
+    for row, guest in enumerate(names):
+        for column, (name, title) in enumerate(list(titles.items())[:scenarios]):
+            seconds = 1.5 + column * 7 % 11 + row + (hour * (row + column) % 7) / 5
+            each = Cell(name, title, guest, Outcome.GREEN, seconds, "", [same("epoch", "2")], [log])
+            each.again = f"./vbuskit matrix run --guest {guest} --only {name}"
+            found.append(each)
+    happen({f"{each.guest}/{each.name}": each for each in found}, hour)
+    started = datetime(2025, 3, 9, 14, 5, tzinfo=UTC) + timedelta(hours=hour)
+    told = replace(
+        facts(out),
+        started=started,
+        guests=tuple(Guest(name=name, kernel="6.1", informing=name == INFORMING) for name in names),
+        quarantine={"debian-sid/sleep": "owner kernel, until 2025-04-01: it wakes without its clock"},
+    )
+    return told, found
+
+
+def happen(cells: dict[str, Cell], hour: int) -> None:
+    """What makes the run worth looking at; cells that it has not got are left out."""
+
+    def turn(name: str, reason: str, blame: Blame | None = None, *evidence: str) -> None:
+        if name in cells:
+            cells[name].outcome = Outcome.RED if blame else Outcome.SKIPPED
+            cells[name].reason, cells[name].blame, cells[name].evidence = reason, blame, list(evidence)
+
+    for name in ("rootdisk", "clones", "diskkill"):
+        turn(f"debian-11/{name}", "vblk does not build for 5.10")
+    turn(
+        "debian-11/xdp", "no AF_XDP there: exit code 1", Blame.IMAGE, "the kernel has no CONFIG_XDP_SOCKETS"
+    )
+    turn("debian-sid/sleep", "the clock stood still", Blame.PRODUCT, "vbus: epoch 2 after wake, expected 3")
+    if hour % 5 == 2:
+        turn("debian-13/upgrade", "epoch after the renewal: expected 3, saw 2", Blame.PRODUCT, "as before")
+    if hour < LATEST:
+        return
+    said = "<script>alert(1)</script>: epoch after the kill: expected 2, saw 1"
+    if "debian-13/kill" in cells:
+        cells["debian-13/kill"].comparisons.append(Comparison("epoch after the kill", "2", "1", holds=False))
+    lines = ("serial: vbus: epoch 1 came late", "vbusd: worker 4 was killed at 61.02", "the host was idle")
+    turn("debian-13/kill", said, Blame.PRODUCT, *lines)
+    turn("debian-sid/lost", "no answer within 120 s", Blame.TIMEOUT, "the speed probe said 0.4 of usual")
+    for name in {"debian-12/transfer", "debian-12-bpo/disk"} & cells.keys():
+        late = Retry(Outcome.RED, 31.2, "libvirtd: end of file from the monitor", Blame.INFRASTRUCTURE)
+        cells[name].retries = [late]
+    for name in {"debian-12/offloads", "debian-13-rt/boot"} & cells.keys():
+        cells[name].seconds *= 2.3
+
+
 def main(folder: Path) -> None:
-    for name, green_only in (("mixed", False), ("green", True)):
-        here = places(folder / name)
-        write_report(here, facts(here.out), cells(here.out, green_only=green_only))
+    """report-light.png, as the page opens; report-dark.png, filtered, with what is known of a red cell."""
+    with TemporaryDirectory(prefix="vbuskit-gallery-") as work, Browser.started(Path(work)) as browser:
+        here = places(Path(work))
+        for hour in range(LATEST + 1):
+            write_report(here, *matrix(here.out, hour), environ={})
+        for theme, fragment in (("light", ""), ("dark", "#outcome=red&cell=debian-13/kill")):
+            tab = browser.tab(width=1240, height=960)
+            tab.prefer(theme)
+            tab.visit(here.out / "report.html", fragment)
+            artifact.write(folder / f"report-{theme}.png", tab.picture())
 
 
 if __name__ == "__main__":

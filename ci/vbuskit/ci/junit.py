@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 from xml.etree import ElementTree as ET
 
 from vbuskit.ci.facts import RunFacts
 from vbuskit.ci.plain import bounded, tail
-from vbuskit.ci.verdict import by_guest
-from vbuskit.compat.cells import Cell, Comparison, Outcome
+from vbuskit.ci.verdict import axes, by_guest, cell_id, standing
+from vbuskit.compat.cells import Cell, Comparison, Outcome, Retry
 
 
 def junit(facts: RunFacts, cells: Sequence[Cell]) -> bytes:
-    root = ET.Element("testsuites", totals(cells) | {"name": "vbuskit"})
+    root = ET.Element("testsuites", totals(facts, cells) | {"name": "vbuskit"})
     root.extend(suite(facts, guest, group) for guest, group in by_guest(cells).items())
     ET.indent(root)
     return (
@@ -23,13 +23,14 @@ def junit(facts: RunFacts, cells: Sequence[Cell]) -> bytes:
 
 
 def suite(facts: RunFacts, guest: str, cells: Sequence[Cell]) -> ET.Element:
-    counted = totals(cells) | {"skipped": str(count(cells, Outcome.SKIPPED))}
+    counted = totals(facts, cells) | {"skipped": str(count(facts, cells, Outcome.SKIPPED))}
     started = facts.started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     element = ET.Element("testsuite", counted | {"name": bounded(guest), "timestamp": started})
     properties = ET.SubElement(element, "properties")
-    for name, value in facts_as_properties(facts, guest).items():
-        ET.SubElement(properties, "property", {"name": name, "value": bounded(value)})
-    element.extend(case(cell) for cell in cells)
+    told = facts_as_properties(facts, guest) | findings(facts, cells)
+    for name, value in told.items():
+        ET.SubElement(properties, "property", {"name": bounded(name), "value": bounded(value)})
+    element.extend(case(facts, cell) for cell in cells)
     return element
 
 
@@ -47,25 +48,66 @@ def facts_as_properties(facts: RunFacts, name: str) -> dict[str, str]:
     }
 
 
-def case(cell: Cell) -> ET.Element:
+def findings(facts: RunFacts, cells: Sequence[Cell]) -> dict[str, str]:
+    """What a test case has no place for: Jenkins refuses properties of its own there."""
+    found = {}
+    for cell in cells:
+        name = f"{cell.name}{axes(cell)}"
+        if cell.blame:
+            found[f"{name}: blame"] = cell.blame.value
+        if cell.retries:
+            found[f"{name}: retries"] = str(len(cell.retries))
+            found[f"{name}: flaky"] = str(cell.outcome is Outcome.GREEN).lower()
+        if cell_id(cell) in facts.quarantine:
+            found[f"{name}: quarantine"] = facts.quarantine[cell_id(cell)]
+    return found
+
+
+def outcome_of(facts: RunFacts, cell: Cell) -> Outcome:
+    """A red cell that does not count is a skipped test case: a CI server knows only failures that count."""
+    aside = standing(cell, facts.informing, facts.quarantine)
+    return Outcome.SKIPPED if cell.outcome is Outcome.RED and aside else cell.outcome
+
+
+def case(facts: RunFacts, cell: Cell) -> ET.Element:
     element = ET.Element(
         "testcase",
         {
             "classname": f"vbuskit.{bounded(cell.guest)}",
-            "name": bounded(f"{cell.name}: {cell.title}"),
+            "name": bounded(f"{cell.name}{axes(cell)}: {cell.title}"),
             "time": f"{cell.seconds:.3f}",
         },
     )
     looks = "\n".join(line(look) for look in cell.comparisons)
-    if cell.outcome is Outcome.RED:
-        failure = ET.SubElement(element, "failure", {"message": bounded(cell.reason), "type": "CellRed"})
-        failure.text = f"{bounded(cell.reason)}\n{looks}"
+    outcome = outcome_of(facts, cell)
+    if outcome is Outcome.RED:
+        failure = ET.SubElement(element, "failure", {"message": bounded(cell.reason), "type": blame(cell)})
+        failure.text = "\n".join(filter(None, [bounded(cell.reason), *notes(cell), looks]))
+        element.extend(earlier("rerunFailure", cell))
         ET.SubElement(element, "system-out").text = "\n".join(logs(cell))
         return element
-    if cell.outcome is Outcome.SKIPPED:
-        ET.SubElement(element, "skipped", {"message": bounded(cell.reason or "not tried")})
+    element.extend(earlier("flakyFailure", cell))
+    if outcome is Outcome.SKIPPED:
+        aside = standing(cell, facts.informing, facts.quarantine) if outcome is not cell.outcome else ""
+        reason = f"{aside}, red: {cell.reason}" if aside else cell.reason
+        ET.SubElement(element, "skipped", {"message": bounded(reason or "not tried")})
     ET.SubElement(element, "system-out").text = looks
     return element
+
+
+def earlier(kind: str, cell: Cell) -> Iterator[ET.Element]:
+    """Attempts before the last one, as Maven's surefire writes them."""
+    for each in cell.retries:
+        if each.outcome is Outcome.RED:
+            yield ET.Element(kind, {"message": bounded(each.reason), "type": blame(each)})
+
+
+def blame(tried: Cell | Retry) -> str:
+    return tried.blame or "CellRed"
+
+
+def notes(cell: Cell) -> list[str]:
+    return [*map(bounded, cell.evidence), f"again: {bounded(cell.again)}" if cell.again else ""]
 
 
 def line(look: Comparison) -> str:
@@ -77,14 +119,14 @@ def logs(cell: Cell) -> list[str]:
     return [f"--- {bounded(log.name)}, last lines\n{tail(log) or '(empty or gone)'}" for log in cell.logs]
 
 
-def totals(cells: Sequence[Cell]) -> dict[str, str]:
+def totals(facts: RunFacts, cells: Sequence[Cell]) -> dict[str, str]:
     return {
         "tests": str(len(cells)),
-        "failures": str(count(cells, Outcome.RED)),
+        "failures": str(count(facts, cells, Outcome.RED)),
         "errors": "0",
         "time": f"{sum(cell.seconds for cell in cells):.3f}",
     }
 
 
-def count(cells: Sequence[Cell], outcome: Outcome) -> int:
-    return sum(cell.outcome is outcome for cell in cells)
+def count(facts: RunFacts, cells: Sequence[Cell], outcome: Outcome) -> int:
+    return sum(outcome_of(facts, cell) is outcome for cell in cells)

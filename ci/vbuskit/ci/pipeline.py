@@ -17,6 +17,8 @@ from vbuskit.base.run import Runner
 from vbuskit.ci import iso as driver_iso
 from vbuskit.kmp import deb, dkms, rpm
 from vbuskit.kmp.changelog import Release, current_release
+from vbuskit.kmp.deb import Spoil
+from vbuskit.kmp.defects import planted, spoiling
 from vbuskit.kmp.detached import Asked
 from vbuskit.kmp.keys import Key
 from vbuskit.kmp.signing import signed_artifacts
@@ -31,18 +33,22 @@ SOURCES = (
 # Unsigned .ko files of one kernel release, by name, in the order in which they are loaded.
 Build = Callable[[Runner, Places, str], Results]
 # Packages, by name, of one kernel's signed modules: deb.build, rpm.build.
-Pack = Callable[[Runner, Path, Release, str, Results, Path], Results]
+Pack = Callable[[Runner, Path, Release, str, Results, Path, Spoil], Results]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factory:
-    """What every step needs; `kernel` is a release as `uname -r` prints it in the guest."""
+    """What every step needs; `kernel` is a release as `uname -r` prints it in the guest.
+
+    defect: what is wrong on purpose; one of the packages (kmp/defects.py) is planted here
+    """
 
     run: Runner
     places: Places
     key: Key
     kernel: str
     build: Build
+    defect: str = "none"
 
     def iso(self, others: Sequence[Factory] = ()) -> Artifact:
         """out/vbuskit-VERSION.iso for this kernel and those of `others`, and everything before it."""
@@ -84,11 +90,13 @@ class Factory:
         modules = self.signed()
 
         def work(folder: Path) -> Results:
-            return pack(self.run, self.places.tree, release, self.kernel, modules, folder)
+            spoil = spoiling(self.defect, self.kernel, self.key)
+            with planted(self.places.tree, self.defect) as tree:
+                return pack(self.run, tree, release, self.kernel, modules, folder, spoil)
 
         sums = [f"{name} {module.sha256}" for name, module in modules.items()]
         tool = self.run([program, "--version"])
-        inputs = digest_of(self._own(), repr(release), self.kernel, tool, *sums)
+        inputs = digest_of(self._own(), repr(release), self.kernel, self.defect, tool, *sums)
         made = remembered(self._steps(step), inputs, work)
         return {name: published(self.places, package) for name, package in made.items()}
 

@@ -17,7 +17,7 @@ from typing import Any
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import Blocked, Refused
 from vbuskit.ci.facts import Guest, Host, RunFacts, Step
-from vbuskit.compat.cells import Blame, Cell, Comparison, Outcome, Retry
+from vbuskit.compat.cells import Cell, cell_of, document_of
 
 SCHEMA = 3
 
@@ -31,7 +31,9 @@ def encode(out: Path, facts: RunFacts, cells: Sequence[Cell]) -> str:
             "started": facts.started.isoformat(),
             "artifacts": [{**asdict(made), "path": relative(out, made.path)} for made in facts.artifacts],
         },
-        "cells": [{**asdict(cell), "logs": [relative(out, log) for log in cell.logs]} for cell in cells],
+        "cells": [
+            {**document_of(cell), "logs": [relative(out, log) for log in cell.logs]} for cell in cells
+        ],
     }
     return json.dumps(document, indent=1) + "\n"
 
@@ -44,7 +46,7 @@ def decode(out: Path, text: str) -> tuple[RunFacts, list[Cell]]:
             raise Refused(f"results.json: schema {document['schema']}, this vbuskit reads {SCHEMA}")
         facts, cells = (
             facts_from(out, document["facts"]),
-            [cell_from(out, each) for each in document["cells"]],
+            [in_folder(out, cell_of(each)) for each in document["cells"]],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refused(
@@ -76,33 +78,9 @@ def facts_from(out: Path, raw: dict[str, Any]) -> RunFacts:
     )
 
 
-def cell_from(out: Path, raw: dict[str, Any]) -> Cell:
-    return Cell(
-        **{
-            **raw,
-            "outcome": Outcome(raw["outcome"]),
-            "seconds": float(raw["seconds"]),
-            "comparisons": [Comparison(**each) for each in raw["comparisons"]],
-            "logs": [out / each for each in raw["logs"]],
-            "blame": blame_from(raw["blame"]),
-            "retries": [retry_from(each) for each in raw["retries"]],
-        }
-    )
-
-
-def retry_from(raw: dict[str, Any]) -> Retry:
-    return Retry(
-        **{
-            **raw,
-            "outcome": Outcome(raw["outcome"]),
-            "seconds": float(raw["seconds"]),
-            "blame": blame_from(raw["blame"]),
-        }
-    )
-
-
-def blame_from(raw: str | None) -> Blame | None:
-    return None if raw is None else Blame(raw)
+def in_folder(out: Path, cell: Cell) -> Cell:
+    cell.logs = [out / log for log in cell.logs]
+    return cell
 
 
 def relative(out: Path, path: Path) -> str:

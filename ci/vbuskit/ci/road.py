@@ -7,11 +7,12 @@ import fcntl
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography.x509.oid import NameOID
 
@@ -23,7 +24,7 @@ from vbuskit.base.wait import patience
 from vbuskit.ci import facts
 from vbuskit.ci.facts import RunFacts, Step
 from vbuskit.ci.pipeline import Build, Factory
-from vbuskit.compat.bench import Bench, Delivery, tried
+from vbuskit.compat.bench import Bench, Delivery
 from vbuskit.compat.bus import Bus
 from vbuskit.compat.cells import Cell, Outcome
 from vbuskit.compat.domain import Hardware, Nic, has_kvm
@@ -32,14 +33,14 @@ from vbuskit.compat.guests import GuestKind
 from vbuskit.compat.host import Host
 from vbuskit.compat.images import Image, image_for, overlay
 from vbuskit.compat.recipe import INIT, Recipe
-from vbuskit.compat.scenario import Scenario
 from vbuskit.drivers.build import DEFECTS as HOST_DEFECTS
 from vbuskit.drivers.build import host_programs
 from vbuskit.drivers.kernel import DEFECTS as MODULE_DEFECTS
+from vbuskit.kmp.defects import DEFECTS as PACKAGE_DEFECTS
 from vbuskit.kmp.keyring import chosen_key
 from vbuskit.kmp.keys import Key
 
-DEFECTS = tuple(dict.fromkeys((*MODULE_DEFECTS, *HOST_DEFECTS)))
+DEFECTS = tuple(dict.fromkeys((*MODULE_DEFECTS, *HOST_DEFECTS, *PACKAGE_DEFECTS)))
 MARKS = {Outcome.GREEN: "ok", Outcome.RED: "FAILED", Outcome.SKIPPED: "skipped"}
 
 
@@ -79,6 +80,24 @@ class Diary:
         self.steps: list[Step] = []
         self.guests: list[facts.Guest] = []
         self.artifacts: list[Artifact] = []
+        self.quarantine: dict[str, str] = {}
+
+    def give(self) -> dict[str, Any]:
+        """Steps, guests and artifacts as JSON has them; they are this diary's no longer."""
+        news = {
+            "steps": [asdict(each) for each in self.steps],
+            "guests": [asdict(each) for each in self.guests],
+            "artifacts": [[str(each.path), each.sha256, each.size] for each in self.artifacts],
+        }
+        for gone in (self.steps, self.guests, self.artifacts):
+            gone.clear()
+        return news
+
+    def take(self, news: Mapping[str, Any]) -> None:
+        """What another diary gave."""
+        self.steps += [Step(**each) for each in news.get("steps", ())]
+        self.guests += [facts.Guest(**each) for each in news.get("guests", ())]
+        self.artifacts += [Artifact(Path(path), *rest) for path, *rest in news.get("artifacts", ())]
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -103,6 +122,7 @@ class Diary:
             guests=tuple(self.guests),
             steps=tuple(self.steps),
             artifacts=tuple(self.artifacts),
+            quarantine=self.quarantine,
         )
 
 
@@ -126,6 +146,7 @@ class Road:
     kernel:  the package with that kernel, when the guest's suite has none
     more:    packages that its image has beside the usual ones
     raw:     images that it has beside its own, as /dev/vdb and so on
+    defect:  what is wrong with its packages on purpose
     first, update: make what comes with its kernel, and with the one that it gets as an update
     """
 
@@ -138,29 +159,26 @@ class Road:
     kernel: Artifact | None = None
     more: tuple[str, ...] = ()
     raw: tuple[Path, ...] = ()
+    defect: str = "none"
     first: Callable[[], Delivery] | None = None
     update: Callable[[], Delivery] | None = None
 
     def goods(self) -> Goods:
         key = chosen_key(self.places)
-        factory = Factory(run=self.run, places=self.places, key=key, kernel=self.release, build=self.build)
+        factory = Factory(
+            run=self.run,
+            places=self.places,
+            key=key,
+            kernel=self.release,
+            build=self.build,
+            defect=self.defect,
+        )
         iso, packages = factory.iso(), tuple(factory.packages().values())
         version = (self.places.tree / "VERSION").read_text().strip()
         return Goods(iso=iso, packages=packages, version=version, signer=common_name(key))
 
-    def travel(
-        self, host: Host, programs: dict[str, Artifact], chosen: Sequence[type[Scenario]]
-    ) -> Iterator[Cell]:
-        """One cell a scenario, told when it is judged; `host` is entered already."""
-        chosen = [kind for kind in chosen if self.kind.family in kind.families]
-        packages = dict.fromkeys(name for kind in chosen for name in kind.packages)
-        with replace(self, more=(*self.more, *packages)).bench(host, programs) as bench:
-            for cell in tried(bench, chosen):
-                yield told(cell)
-
-    @contextmanager
-    def bench(self, host: Host, programs: dict[str, Artifact]) -> Iterator[Bench]:
-        """All that a scenario finds; the guest is off."""
+    def stand(self, host: Host, programs: Mapping[str, Artifact]) -> Stand:
+        """What the guest is made of, made now; `host` is entered already."""
         name = self.kind.name
         with self.diary.step(f"{name}: drivers, packages, ISO"):
             goods = self.goods()
@@ -178,40 +196,25 @@ class Road:
                 informing=self.kind.informing,
             )
         )
-        with (
-            self.diary.step(f"{name}: guest"),
-            patience(self.kind.patience),
-            self.bus(host, programs) as bus,
-            self.guest(host, image, bus) as guest,
-        ):
-            yield Bench(
-                run=self.run,
-                places=self.places,
-                host=host,
-                guest=guest,
-                image=image,
-                bus=bus,
-                iso=goods.iso.path,
-                version=goods.version,
-                signer=goods.signer,
-                first=self.first,
-                update=self.update,
-            )
+        return Stand(road=self, host=host, programs=programs, goods=goods, image=image)
 
-    def bus(self, host: Host, programs: dict[str, Artifact]) -> Bus:
-        paths = {name: program.path for name, program in programs.items()}
+    def bus(self, host: Host, programs: Mapping[str, Artifact]) -> Bus:
+        brought = host.bring(*(program.path for program in programs.values()))
+        paths = dict(zip(programs, brought, strict=True))
         return Bus(run=self.run, host=host, name=self.kind.name, programs=paths, logs=host.logs)
 
     def guest(self, host: Host, image: Image, bus: Bus) -> Guest:
         name = self.kind.name
+        disk, kernel, initrd = host.bring(image.disk.path, image.kernel.path, image.initrd.path)
+        own = host.place(self.places.work("work") / f"{name}.qcow2")
         return Guest(
             host.connection,
             Hardware(
                 name=name,
-                disk=overlay(self.run, image.disk.path, self.places.out / "work" / f"{name}.qcow2"),
-                kernel=image.kernel.path,
-                initrd=image.initrd.path,
-                serial=self.places.work("logs") / f"{name}-serial.log",
+                disk=overlay(self.run, disk, own, host.command),
+                kernel=kernel,
+                initrd=initrd,
+                serial=host.place(self.places.work("logs") / f"{name}-serial.log"),
                 memory=self.kind.memory,
                 init=INIT if image.recipe.init else "",
                 bus=bus.socket,
@@ -221,6 +224,42 @@ class Road:
                 kvm=has_kvm(),
             ),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stand:
+    """The end of the road: each `bench` is a new guest of that image on a new bus of that host."""
+
+    road: Road
+    host: Host
+    programs: Mapping[str, Artifact]
+    goods: Goods
+    image: Image
+
+    @contextmanager
+    def bench(self) -> Iterator[Bench]:
+        """The guest is off."""
+        road, goods = self.road, self.goods
+        [iso] = self.host.bring(goods.iso.path)
+        with (
+            road.diary.step(f"{road.kind.name}: guest"),
+            patience(road.kind.patience),
+            road.bus(self.host, self.programs) as bus,
+            road.guest(self.host, self.image, bus) as guest,
+        ):
+            yield Bench(
+                run=road.run,
+                places=road.places,
+                host=self.host,
+                guest=guest,
+                image=self.image,
+                bus=bus,
+                iso=iso,
+                version=goods.version,
+                signer=goods.signer,
+                first=road.first,
+                update=road.update,
+            )
 
 
 def programs_of(run: Runner, places: Places, diary: Diary, defect: str) -> dict[str, Artifact]:
@@ -241,7 +280,8 @@ def planted(defect: str, known: Sequence[str]) -> str:
 def told(cell: Cell) -> Cell:
     """One line a cell, at once."""
     reason = f"  {cell.reason}" if cell.reason else ""
-    print(f"{MARKS[cell.outcome]:8} {cell.name:12} {cell.seconds:6.1f} s  {cell.title}{reason}", flush=True)
+    name = f"{cell.guest}/{cell.name}"
+    print(f"{MARKS[cell.outcome]:8} {name:26} {cell.seconds:6.1f} s  {cell.title}{reason}", flush=True)
     return cell
 
 

@@ -11,6 +11,8 @@ from vbuskit.base.errors import Exit
 from vbuskit.compat.cells import Cell, Outcome
 
 INTERRUPTED = "interrupted"
+INFORMING = "informing"
+QUARANTINED = "quarantined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +31,35 @@ class Verdict:
         }[self.outcome]
 
 
-def judge(cells: Sequence[Cell], informing: Collection[str] = ()) -> Verdict:
-    """`informing`: guests whose cells are counted apart and make nothing red."""
-    told = [cell for cell in cells if cell.guest in informing and cell.outcome is not Outcome.GREEN]
-    cells = [cell for cell in cells if cell.guest not in informing]
+def judge(
+    cells: Sequence[Cell], informing: Collection[str] = (), quarantined: Collection[str] = ()
+) -> Verdict:
+    """`informing` guests and `quarantined` cells, by their ids, are counted apart and make nothing red."""
+    told = Counter(
+        standing(cell, informing, quarantined) for cell in cells if cell.outcome is not Outcome.GREEN
+    )
+    cells = [cell for cell in cells if not standing(cell, informing, quarantined)]
     counts = Counter(cell.outcome for cell in cells)
     green, red, skipped = counts[Outcome.GREEN], counts[Outcome.RED], counts[Outcome.SKIPPED]
     rest = f", {skipped} skipped" if skipped else ""
-    rest += f"; {len(told)} of informing guests did not hold" if told else ""
+    rest += f"; {told[INFORMING]} of informing guests did not hold" if told[INFORMING] else ""
+    rest += f"; {told[QUARANTINED]} in quarantine did not hold" if told[QUARANTINED] else ""
     if red:
         failed = f"{red} of {len(cells)} cells did not hold"
         cut = "; the run was interrupted" if any(word(cell) == INTERRUPTED for cell in cells) else ""
         return Verdict(Outcome.RED, f"{failed}{rest}{cut}.")
     if not green:
-        return Verdict(Outcome.SKIPPED, f"Nothing {'that counts ' if told else ''}was tried{rest}.")
+        counted = "that counts " if told[INFORMING] or told[QUARANTINED] else ""
+        return Verdict(Outcome.SKIPPED, f"Nothing {counted}was tried{rest}.")
     count = f"{green} of {len(cells)}" if skipped else ("The only" if green == 1 else f"All {green}")
     return Verdict(Outcome.GREEN, f"{count} {'cell holds' if green == 1 else 'cells hold'}{rest}.")
+
+
+def standing(cell: Cell, informing: Collection[str], quarantined: Collection[str]) -> str:
+    """Why it makes nothing red, in a word; or nothing."""
+    if cell.guest in informing:
+        return INFORMING
+    return QUARANTINED if cell_id(cell) in quarantined else ""
 
 
 def word(cell: Cell) -> str:
@@ -52,6 +67,17 @@ def word(cell: Cell) -> str:
     if cell.outcome is Outcome.RED and cell.reason == INTERRUPTED:
         return INTERRUPTED
     return cell.outcome.value
+
+
+def cell_id(cell: Cell) -> str:
+    """`debian-12/kill`, and where it lies off the usual axes `debian-12/kill[drivers=0.1]`."""
+    return f"{cell.guest}/{cell.name}{axes(cell)}"
+
+
+def axes(cell: Cell) -> str:
+    """`[drivers=0.1]`, or nothing."""
+    told = ",".join(f"{key}={value}" for key, value in sorted(cell.axes.items()))
+    return f"[{told}]" if told else ""
 
 
 def by_guest(cells: Sequence[Cell]) -> dict[str, list[Cell]]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What a scenario finds on its bench, and the order in which scenarios are tried."""
+"""What a scenario finds on its bench."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,9 @@ from vbuskit.base.artifact import Artifact
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.compat.bus import Bus
-from vbuskit.compat.cells import Cell, Outcome, judged
 from vbuskit.compat.guest import Guest
 from vbuskit.compat.host import Host
 from vbuskit.compat.images import Image
-from vbuskit.compat.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,24 +56,3 @@ class Bench:
     signer: str
     first: Callable[[], Delivery] | None = None
     update: Callable[[], Delivery] | None = None
-
-
-def tried(bench: Bench, chosen: Iterable[type[Scenario]]) -> Iterator[Cell]:
-    """One cell a scenario, as soon as it is judged; after a red one that others need, those are skipped.
-
-    Raises Blocked when the machine, and not what was tried, made one red.
-    """
-    red: dict[str, Cell] = {}
-    for kind in chosen:
-        cell = Cell(kind.name, kind.title, bench.guest.name, logs=[bench.guest.serial])
-        lacking = next((name for name in kind.needs if name in red), None)
-        if lacking is not None:
-            cell.reason = f"needs `{lacking}`, which is {red[lacking].outcome}"
-        else:
-            with judged(cell):
-                kind().run(bench, cell)
-        if cell.outcome is Outcome.RED:
-            bench.guest.check_room()
-        if cell.outcome is not Outcome.GREEN:
-            red[kind.name] = cell
-        yield cell

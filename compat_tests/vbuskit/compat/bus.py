@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
 
-from vbuskit.base.errors import VbuskitError
+from vbuskit.base.errors import TimedOut
 from vbuskit.base.places import make
 from vbuskit.base.run import Arg, Process, Runner
 from vbuskit.base.wait import until
@@ -104,6 +104,11 @@ class Bus:
         return Path(RUN) / f"{self.name}.sock"
 
     @property
+    def pid(self) -> int:
+        """Of the vbusd that runs now."""
+        return self._daemon.pid
+
+    @property
     def log(self) -> Path:
         """What every vbusd of this bus says, one after the other."""
         return make(self.logs) / "vbusd.log"
@@ -112,12 +117,20 @@ class Bus:
         make(self.host.seen(RUN))
         with ExitStack() as undo:
             undo.callback(self._end)
-            self._start()
-            self.client.add_bus(self.name, self.socket)
-            for card in self.cards:
-                self.add(card)
+            self._begin()
             self._undo = undo.pop_all()
         return self
+
+    def start_over(self) -> None:
+        """End, and begin with another vbusd: worker, window and epoch are new, name and cards are not."""
+        self._end()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._start()
+        self.client.add_bus(self.name, self.socket)
+        for card in self.cards:
+            self.add(card)
 
     def _start(self) -> None:
         """A vbusd, which finds what a former one has left, and a connection to it."""
@@ -183,7 +196,7 @@ class Bus:
     def kill_worker(self) -> int:
         """SIGKILL to the worker; returns the epoch of the one that took its place."""
         before = self.status()
-        os.kill(before.worker, signal.SIGKILL)
+        self.host.kill(before.worker)
         return self._next_epoch(before, lambda now: now.restarts > before.restarts)
 
     def renew(self) -> int:
@@ -208,7 +221,7 @@ class Bus:
         ended, _, _ = select.select([worker], [], [], PATIENCE)
         os.close(worker)
         if not ended:
-            raise VbuskitError(f"bus {self.name}: its worker does not die", hint=f"see {self.logs}")
+            raise TimedOut(f"bus {self.name}: its worker does not die", hint=f"see {self.logs}")
         self._kill_daemon()
         self._start()
         for card in self.cards:
@@ -228,6 +241,10 @@ class Bus:
         return self._until("another worker", look)
 
     # ---- What the south says ----
+
+    def ended(self) -> int | None:
+        """How vbusd ended; None: it runs."""
+        return self._daemon.poll()
 
     def status(self) -> south.Bus:
         return self.client.bus(self.name)
@@ -281,26 +298,28 @@ class Bus:
         )
 
     def appears(self, guest: Guest, card: Card) -> str:
-        """`open`, once the guest has the card and an interface for it."""
+        """`open`, once the guest has the card and an interface for it; or how far it has come, in time."""
         there = f"ls /sys/bus/vbus/devices/{card.uuid}/net 2>/dev/null"
-        return self._until(
-            f"{card.name} in the guest", lambda: guest.execute(there).out and self.state(guest, card)
-        )
+        has_interface = until(lambda: guest.execute(there).out, PATIENCE, pause=0.005)
+        return self.state(guest, card) + ("" if has_interface else f", no interface in {PATIENCE:g} s")
 
     def vanishes(self, guest: Guest, card: Card) -> str:
         """`gone`, once the driver has let go: attributes go before that, the folder after."""
-        folder = f"ls -d /sys/devices/pci*/*/{card.uuid} 2>/dev/null"
+        folder = f"ls -d {folders(card.uuid)} 2>/dev/null"
         return self._until(f"{card.name} gone", lambda: None if guest.execute(folder).out else "gone")
 
     def _until(self, what: str, look: Callable[[], T | None]) -> T:
         seen = until(look, PATIENCE, pause=0.005)
         if seen is None:
-            raise VbuskitError(
-                f"bus {self.name}: not within {PATIENCE:g} s: {what}", hint=f"see {self.logs}"
-            )
+            raise TimedOut(f"bus {self.name}: not within {PATIENCE:g} s: {what}", hint=f"see {self.logs}")
         return seen
 
 
 def groups(line: str) -> dict[int, int]:
     """`1:0x1 3:0x1` -> {1: 1, 3: 1}; the format of sysfs' offered and negotiated."""
     return {int(gid): int(bits, 16) for gid, bits in (word.split(":") for word in line.split())}
+
+
+def folders(uuid: UUID) -> str:
+    """Where the guest has a device, for a shell: its bridge is on the root bus or behind a port."""
+    return f"/sys/devices/pci*/*/{uuid} /sys/devices/pci*/*/*/{uuid}"

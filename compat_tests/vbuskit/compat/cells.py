@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from vbuskit.base.errors import VbuskitError
 
@@ -89,6 +91,38 @@ class Cell:
         self.comparisons.append(Comparison(what, expected, str(seen), holds))
         if not holds:
             raise CellRed(f"{what}: expected {expected}, saw {seen}")
+
+
+def document_of(cell: Cell) -> dict[str, Any]:
+    """The same in what JSON has, and what xdist sends: no enumerations, paths as text."""
+    return dict(json.loads(json.dumps(asdict(cell), default=str)))
+
+
+def cell_of(document: dict[str, Any]) -> Cell:
+    """The reverse. Raises ValueError, KeyError or TypeError for anything else."""
+    return Cell(
+        **{
+            **document,
+            "outcome": Outcome(document["outcome"]),
+            "seconds": float(document["seconds"]),
+            "comparisons": [Comparison(**each) for each in document["comparisons"]],
+            "logs": [Path(each) for each in document["logs"]],
+            "blame": blame_of(document["blame"]),
+            "retries": [
+                Retry(
+                    outcome=Outcome(each["outcome"]),
+                    seconds=float(each["seconds"]),
+                    reason=str(each["reason"]),
+                    blame=blame_of(each["blame"]),
+                )
+                for each in document["retries"]
+            ],
+        }
+    )
+
+
+def blame_of(name: str | None) -> Blame | None:
+    return None if name is None else Blame(name)
 
 
 @contextmanager

@@ -1,58 +1,85 @@
 # SPDX-License-Identifier: MIT
-"""A guest's serial console on this terminal; Ctrl-] leaves."""
+"""What a guest writes to its serial port, looked at while it does: one that floods it or starts for ever."""
 
 from __future__ import annotations
 
-import os
-import select
-import socket
-import termios
-import tty
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import re
 from pathlib import Path
 
-LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh have it
-CHUNK = 4096
+from vbuskit.base.errors import VbuskitError
+
+MOST = 16 << 20  # bytes of one guest's console; the debug kernel's whole profile wrote less than one MiB
+KEPT = 64 << 10  # bytes of either end of one that was too long
+STARTS = 5  # of a kernel before its agent answers: firmware and shim may restart it once or twice
+STAMP = re.compile(rb"^\[ *(\d+\.\d{6})\] (reboot: Restarting system)?", re.MULTILINE)
 
 
-def attach(place: Path, terminal: int, out: int) -> None:
-    """Pass on what is typed at `terminal`, show on `out` what the guest prints, until either side ends."""
-    with socket.socket(socket.AF_UNIX) as line, raw(terminal):
-        line.connect(str(place))
-        while True:
-            ready, _, _ = select.select([line.fileno(), terminal], [], [])
-            if line.fileno() in ready:
-                with suppress(ConnectionResetError):
-                    said = line.recv(CHUNK)
-                    show(out, said)
-                    if said:
-                        continue
-                return
-            typed = os.read(terminal, CHUNK)
-            before, leave, _ = typed.partition(LEAVE)
-            line.sendall(before)
-            if leave or not typed:
-                return
+class Floods(VbuskitError):
+    """The guest writes to its serial port without end; it was stopped for that."""
 
 
-def show(out: int, said: bytes) -> None:
-    while said:
-        said = said[os.write(out, said) :]
+class KeepsRestarting(VbuskitError):
+    """The guest starts again and again before its agent answers; it was stopped for that."""
 
 
-@contextmanager
-def raw(terminal: int) -> Iterator[None]:
-    """Each key goes to the guest as it is, also Ctrl-C; afterwards the terminal is as it was."""
-    before = termios.tcgetattr(terminal)
-    tty.setraw(terminal)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+class Console:
+    """A guest's console in a file that QEMU appends to, over all of its boots."""
 
+    def __init__(self, name: str, path: Path) -> None:
+        self._name, self._path = name, path
+        self._begin()
 
-def fitted(terminal: int, device: str) -> str:
-    """What a guest's shell is told, so that its lines are as long as the terminal's."""
-    size = os.get_terminal_size(terminal)
-    return f"stty -F {device} rows {size.lines} columns {size.columns}"
+    def _begin(self) -> None:
+        self._read = self.size
+        self._rest = b""
+        self._time = 0.0
+        self._clocks = self._goodbyes = 0
+
+    @property
+    def size(self) -> int:
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def restart(self) -> None:
+        """It is switched on: its starts are counted from here."""
+        self._begin()
+
+    def check(self) -> None:
+        """Raise Floods when it has written more than a guest may; ever, so that no disk is filled."""
+        if (size := self.size) > MOST:
+            raise Floods(
+                f"{self._name}: floods its serial port, {size >> 20} MiB so far, and was stopped",
+                hint=f"the guest's console is in {self._path}",
+            )
+
+    def cut(self) -> None:
+        """Keep the two ends of a console that was too long; nobody writes to it any more."""
+        if self.size <= MOST:
+            return
+        with self._path.open("r+b") as file:
+            left_out = f"\n... {self.size - 2 * KEPT} bytes left out ...\n".encode()
+            file.seek(-KEPT, 2)
+            end = file.read()
+            file.truncate(KEPT)
+            file.seek(0, 2)
+            file.write(left_out + end)
+
+    def check_starts(self) -> None:
+        """Raise KeepsRestarting when its kernel has begun to count its seconds anew once too often.
+
+        One that never counts far says that it restarts.
+        """
+        with self._path.open("rb") if self._path.exists() else Path("/dev/null").open("rb") as file:
+            file.seek(self._read)
+            new = file.read(MOST)
+        self._read += len(new)
+        whole, _, self._rest = (self._rest + new).rpartition(b"\n")
+        for found in STAMP.finditer(whole):
+            time = float(found[1])
+            self._clocks += time < self._time - 0.1
+            self._goodbyes += found[2] is not None
+            self._time = time
+        if (starts := 1 + max(self._clocks, self._goodbyes)) > STARTS:
+            raise KeepsRestarting(
+                f"{self._name}: has started {starts} times, its agent has not answered, and it was stopped",
+                hint=f"the guest's console is in {self._path}",
+            )

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from vbuskit.base.errors import VbuskitError
+from vbuskit.base.errors import TimedOut
 from vbuskit.base.places import make
 from vbuskit.base.wait import until
 from vbuskit.compat.bench import Bench
+from vbuskit.compat.bus import folders
 from vbuskit.drivers import host as south
 
 MIB = 1 << 20
@@ -77,7 +78,7 @@ class Plugged:
 
     def vanishes(self) -> str:
         """`gone`, once the driver has let go of it."""
-        folder = f"ls -d /sys/devices/pci*/*/{self.disk.uuid} /sys/block/{self.node} 2>/dev/null"
+        folder = f"ls -d {folders(self.disk.uuid)} /sys/block/{self.node} 2>/dev/null"
         look = until(lambda: None if self.bench.guest.execute(folder).out else "gone", PATIENCE)
         return look or "still there"
 
@@ -85,7 +86,7 @@ class Plugged:
         """Wait until `count` more bytes have passed."""
         start = self._passed()
         if not until(lambda: self._passed() - start >= count, PATIENCE * 4, pause=0.005):
-            raise VbuskitError(f"disk {self.disk.name}: does not move {count} bytes")
+            raise TimedOut(f"disk {self.disk.name}: does not move {count} bytes")
 
     def _passed(self) -> int:
         now = self.counters()
@@ -116,9 +117,19 @@ def plugged(bench: Bench, disk: Disk, image: Path | None = None) -> Iterator[Plu
 @contextmanager
 def added(bench: Bench, disk: Disk, image: Path) -> Iterator[None]:
     """The disk in the bus, whether a guest runs or not; removed afterwards, unless somebody else did."""
-    client, bus = bench.bus.client, bench.bus.name
-    client.add_device(
-        bus,
+    add(bench, disk, image)
+    try:
+        yield
+    finally:
+        client, bus = bench.bus.client, bench.bus.name
+        if any(device.uuid == disk.uuid for device in client.devices(bus)):
+            client.remove_device(bus, disk.uuid)
+
+
+def add(bench: Bench, disk: Disk, image: Path) -> None:
+    """As `added`, until the bus ends."""
+    bench.bus.client.add_device(
+        bench.bus.name,
         disk.uuid,
         KLASS,
         argument=str(image),
@@ -126,11 +137,6 @@ def added(bench: Bench, disk: Disk, image: Path) -> Iterator[None]:
         block_size=disk.block_size,
         serial=disk.serial,
     )
-    try:
-        yield
-    finally:
-        if any(device.uuid == disk.uuid for device in bench.bus.client.devices(bus)):
-            bench.bus.client.remove_device(bus, disk.uuid)
 
 
 def found(bench: Bench, disk: Disk, image: Path) -> Plugged:
@@ -144,6 +150,6 @@ def appears(bench: Bench, disk: Disk) -> str:
     look = f"cd {sysfs(disk)}/block && udevadm info -q property -p $PWD/* | grep -q ^ID_VBUS_UUID= && ls"
     node = until(lambda: bench.guest.execute(f"{look} 2>/dev/null").out.strip(), PATIENCE)
     if not node:
-        raise VbuskitError(f"disk {disk.name}: the guest has none within {PATIENCE:g} s")
+        raise TimedOut(f"disk {disk.name}: the guest has none within {PATIENCE:g} s")
     bench.guest("udevadm settle")
     return node

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase
@@ -16,11 +17,17 @@ ET.register_namespace("qemu", QEMU)
 
 MACHINE = "pc-q35-7.2"  # in full: an alias would be another machine on another host
 EMULATOR = Path("/usr/bin/qemu-system-x86_64")
+BUS = "vbus0"  # its name among the guest's shared memories
+BUS_SLOT, STRANGER_SLOT, PORT_SLOT = 0x10, 0x11, 0x12  # on the root bus
+# The port where a bus comes and goes while the guest runs, the last of as many; libvirt puts the other
+# devices behind the first ones.
+PORT = 8
+RESERVED = "32M"  # behind each port, for a window of 16 MiB
 # norandmaps: TCG keeps translated code by its virtual address; with every process at the same one, a
 # program starts four times as fast.
-BUS_SLOT, STRANGER_SLOT = 0x10, 0x11  # on the root bus
+# no_timer_check: as on KVM; on a busy machine the kernel may miss its timer when it looks for it, and panic.
 CMDLINE = (
-    "rw console=ttyS0 net.ifnames=0 norandmaps systemd.show_status=no loglevel=5"
+    "rw console=ttyS0 net.ifnames=0 norandmaps no_timer_check systemd.show_status=no loglevel=5"
     # On a busy machine a service may take minutes; who waits for the guest is the one to give it up.
     " systemd.default_timeout_start_sec=900"
 )
@@ -101,7 +108,8 @@ class Hardware:
     resume:  where it looks for a guest that hibernated, likewise; or nothing
     memory:  MiB
     crash:   of these, what its kernel keeps for the one that is started when it crashes
-    bus:     the UNIX socket where vbusd waits for QEMU's ivshmem-doorbell, or None: no bus at boot
+    bus:     the UNIX socket where vbusd waits for QEMU's ivshmem-doorbell, or None: no bus
+    pluggable: that bus is behind the port from which it can be unplugged, and not on the root bus
     vectors: MSI-X vectors of the bus
     stranger: another ivshmem device beside the bus, with memory that is no window; drivers leave it alone
     nic:     a card that is not on the bus
@@ -123,6 +131,7 @@ class Hardware:
     memory: int = 512
     crash: int = 0
     bus: Path | None = None
+    pluggable: bool = False
     vectors: int = 8
     stranger: bool = False
     kvm: bool = False
@@ -142,6 +151,11 @@ class Hardware:
         if self.memory < 128:
             raise UsageError(f"{self.name}: {self.memory} MiB are too little, 128 is the least")
 
+    @property
+    def bridge(self) -> str:
+        """The PCI address of the bus, as the guest's kernel writes it."""
+        return f"0000:{PORT:02x}:00.0" if self.pluggable else f"0000:00:{BUS_SLOT:02x}.0"
+
 
 def has_kvm(cpuinfo: Path = Path("/proc/cpuinfo"), device: Path = Path("/dev/kvm")) -> bool:
     """Whether KVM would work: the processor says so. A /dev/kvm without the flag hangs its guests."""
@@ -152,6 +166,7 @@ def has_kvm(cpuinfo: Path = Path("/proc/cpuinfo"), device: Path = Path("/dev/kvm
 def domain_xml(hardware: Hardware) -> ET.Element:
     root = ET.Element("domain", type="kvm" if hardware.kvm else "qemu")
     add(root, "name", hardware.name)
+    add(root, "genid")  # another number after a restore, and Linux, from 5.18 on, draws other random numbers
     add(root, "memory", str(hardware.memory), unit="MiB")
     # Two possible, one present: with one possible vCPU, QEMU's TCG leaves the guest's barriers out.
     add(root, "vcpu", "2", placement="static", current=str(hardware.cpus))
@@ -181,10 +196,31 @@ def domain_xml(hardware: Hardware) -> ET.Element:
     add(devices, "controller", type="usb", model="none")
     add(devices, "memballoon", model="none")
     if hardware.bus is not None:
-        devices.append(bus_device(hardware.bus, hardware.vectors))
+        devices.append(bus_device(hardware.bus, hardware.vectors, pluggable=hardware.pluggable))
     if hardware.stranger:
         devices.append(stranger())
-    doorbells_move(root)
+    ports(devices)
+    options(root)
+    return root
+
+
+def moved(saved: ET.Element, hardware: Hardware) -> ET.Element:
+    """The XML of a guest that was saved, as libvirt has completed it, with the paths of this hardware.
+
+    Nothing else may differ: the guest has seen the rest, and so libvirt refuses it.
+    """
+    root = deepcopy(saved)
+    for place, text in (("os/kernel", hardware.kernel), ("os/initrd", hardware.initrd)):
+        for element in root.iterfind(place):
+            element.text = str(text)
+    for place, attribute, path in (
+        ("devices/disk[@device='disk']/source", "file", hardware.disk),
+        ("devices/serial/source", "path", hardware.serial),
+        ("devices/console/source", "path", hardware.serial),
+        (f"devices/shmem[@name='{BUS}']/server", "path", hardware.bus),
+    ):
+        for element in root.iterfind(place):
+            element.set(attribute, str(path))
     return root
 
 
@@ -281,34 +317,55 @@ def agent(devices: ET.Element) -> None:
     add(element, "target", type="virtio", name="org.qemu.guest_agent.0")
 
 
-def bus_device(server: Path, vectors: int = 8) -> ET.Element:
-    """The bus as stock QEMU has it, on the root bus: behind a bridge its BAR2 may find no room."""
-    element = ET.Element("shmem", name="vbus0", role="master")
+def bus_device(server: Path, vectors: int = 8, *, pluggable: bool = False) -> ET.Element:
+    """The bus as stock QEMU has it; on the root bus, as behind a bridge its BAR2 may find no room."""
+    element = ET.Element("shmem", name=BUS, role="master")
     add(element, "model", type="ivshmem-doorbell")
     add(element, "server", path=str(server))
     add(element, "msi", vectors=str(vectors), ioeventfd="on")
-    address(element, BUS_SLOT)
+    if pluggable:
+        address(element, slot=0, bus=PORT)
+    else:
+        address(element, BUS_SLOT)
     return element
 
 
 def stranger() -> ET.Element:
     """1 MiB of zeros behind the same PCI id: what an ivshmem device of somebody else looks like."""
-    element = ET.Element("shmem", name="stranger")
+    element = ET.Element("shmem", name="stranger", role="master")  # or no guest that has it can be saved
     add(element, "model", type="ivshmem-plain")
     add(element, "size", "1", unit="M")
     address(element, STRANGER_SLOT)
     return element
 
 
-def address(element: ET.Element, slot: int) -> None:
-    add(element, "address", type="pci", domain="0x0000", bus="0x00", slot=f"{slot:#04x}", function="0x0")
+def ports(devices: ET.Element) -> None:
+    """Where a bus is plugged in, as the root bus takes nothing while the guest runs; and those before it.
+
+    All of them, by rising number: left to itself, libvirt makes them in another order when it restores a
+    guest, QEMU then counts them differently from the guest's ACPI tables, and no plug is ever seen.
+    """
+    for number in range(1, PORT):
+        add(devices, "controller", type="pci", index=str(number), model="pcie-root-port")
+    last = add(devices, "controller", type="pci", index=str(PORT), model="pcie-root-port")
+    address(last, PORT_SLOT)
 
 
-def doorbells_move(root: ET.Element) -> None:
-    """libvirt 9.0 drops role='master' on its way to a doorbell device, and then refuses to migrate it."""
+def address(element: ET.Element, slot: int, bus: int = 0) -> None:
+    place = {"domain": "0x0000", "bus": f"{bus:#04x}", "slot": f"{slot:#04x}", "function": "0x0"}
+    add(element, "address", type="pci", **place)
+
+
+def options(root: ET.Element) -> None:
+    """What libvirt 9.0 has no word for.
+
+    It drops role='master' on its way to a doorbell device, and then refuses to move or save it; and
+    firmware leaves a port that is empty 1 MiB.
+    """
     line = ET.SubElement(root, f"{{{QEMU}}}commandline")
-    for word in ("-global", "ivshmem-doorbell.master=on"):
-        ET.SubElement(line, f"{{{QEMU}}}arg", value=word)
+    for option in ("ivshmem-doorbell.master=on", f"pcie-root-port.pref64-reserve={RESERVED}"):
+        for word in ("-global", option):
+            ET.SubElement(line, f"{{{QEMU}}}arg", value=word)
 
 
 def add(parent: ET.Element, tag: str, text: str | None = None, **attributes: str) -> ET.Element:

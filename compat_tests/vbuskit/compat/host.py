@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 import uuid
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from vbuskit.base import sandbox
-from vbuskit.base.errors import Blocked, VbuskitError
+from vbuskit.base.errors import Blocked, TimedOut, VbuskitError
 from vbuskit.base.places import make
 from vbuskit.base.run import Arg, Process, Runner
 from vbuskit.base.virt import Connection
@@ -59,11 +61,31 @@ class Host(Protocol):
     connection: Connection
 
     def command(self, args: Sequence[Arg]) -> list[Arg]:
-        """The same command, in the host's namespaces; for a Runner. The PID namespace is the caller's."""
+        """The same command, on the host; for a Runner. A private one has the caller's PID namespace."""
+        ...
+
+    def bring(self, *files: Path) -> list[Path]:
+        """The same files as the host sees them, all in one folder if they were; they are not written to."""
+        ...
+
+    def place(self, near: Path) -> Path:
+        """Where the host has a file of a guest, such as its disk or its console, that is `near` here."""
+        ...
+
+    def fetch(self, near: Path) -> None:
+        """Have it here, as it is now."""
+        ...
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        """Signal a process whose number the host's programs said."""
         ...
 
     def seen(self, path: str) -> Path:
         """Where the caller finds a path below the host's own folders, such as /run/vbus/x."""
+        ...
+
+    def ended(self) -> int | None:
+        """How its libvirtd ended, if that is known; None: it runs."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -73,20 +95,39 @@ class Host(Protocol):
     ) -> None: ...
 
 
+def is_here(host: Host) -> bool:
+    """Whether it shares this machine's files and processes, and is not behind ssh."""
+    return host.place(Path("disk")) == Path("disk")
+
+
+def raise_stage() -> None:
+    """A tmpfs for all hosts of a sandbox; whoever starts several processes makes it before them."""
+    make(STAGE)
+    if not STAGE.is_mount():
+        sandbox.mount("tmpfs", str(STAGE), "tmpfs", sandbox.MS_NOSUID | sandbox.MS_NODEV, "mode=0700")
+
+
 class PrivateHost:
     """Network, mount, UTS and IPC namespaces with a libvirtd; its folders are its own, on a tmpfs.
 
     Only inside the sandbox: what is mounted here goes with the sandbox's mount namespace.
     """
 
-    def __init__(self, run: Runner, name: str, logs: Path, *, hook: str = "") -> None:
-        """`hook`: text of the script that libvirt calls when a guest starts and ends, or none."""
+    def __init__(
+        self, run: Runner, name: str, logs: Path, *, hook: str = "", folders: Sequence[str] = ()
+    ) -> None:
+        """`hook`: text of the script that libvirt calls when a guest starts and ends, or none.
+
+        `folders`: more that are its own, relative to /.
+        """
         self.name = name
         self.logs = logs
         self.connection: Connection
         self._run = run
         self._hook = hook
+        self._folders = (*PRIVATE, *folders)
         self._holder: Process
+        self._daemon: Process
         self._root = STAGE / name
         self._undo = ExitStack()
 
@@ -96,16 +137,36 @@ class PrivateHost:
     def seen(self, path: str) -> Path:
         return self._root / path.lstrip("/")
 
+    def ended(self) -> int | None:
+        return self._daemon.poll()
+
+    def bring(self, *files: Path) -> list[Path]:
+        return list(files)
+
+    def place(self, near: Path) -> Path:
+        return near
+
+    def fetch(self, near: Path) -> None:
+        """It is here."""
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        os.kill(pid, number)
+
+    @property
+    def pid(self) -> int:
+        """Of a process that lives in all its namespaces."""
+        return self._holder.pid
+
     def __enter__(self) -> Self:
         if not sandbox.is_inside():
             raise RuntimeError("a private host belongs in the sandbox: its mounts would stay")
         with ExitStack() as undo:
             self._stage()
-            self._holder = undo.enter_context(self._hold_namespaces())
+            self._holder = undo.enter_context(held(self._run, NAMESPACES, self.logs / "holder.out"))
             self._furnish()
             self._configure()
-            daemon = undo.enter_context(self._start())
-            self.connection = undo.enter_context(self._connect(daemon))
+            self._daemon = undo.enter_context(self._start())
+            self.connection = undo.enter_context(self._connect(self._daemon))
             self._undo = undo.pop_all()
         return self
 
@@ -115,28 +176,9 @@ class PrivateHost:
         self._undo.close()
 
     def _stage(self) -> None:
-        make(STAGE)
-        if not STAGE.is_mount():
-            sandbox.mount("tmpfs", str(STAGE), "tmpfs", sandbox.MS_NOSUID | sandbox.MS_NODEV, "mode=0700")
+        raise_stage()
         make(self.logs)
         make(self._root)
-
-    def _hold_namespaces(self) -> Process:
-        """A process that only lives in them.
-
-        Bind mounts of /proc/PID/ns/* would need none, but Linux 6.18 was seen to refuse some of them for a
-        mount namespace (EINVAL, about one in ten).
-        """
-        args: list[Arg] = ["unshare", *NAMESPACES, "--propagation", "private", "sleep", "infinity"]
-        holder = self._run.start(args, output=self.logs / "holder.out")
-        deadline = time.monotonic() + 10
-        while holder.poll() is None and time.monotonic() < deadline:
-            # It becomes `sleep` after the last namespace is made.
-            if Path(f"/proc/{holder.pid}/comm").read_text().strip() == "sleep":
-                return holder
-            time.sleep(0.002)
-        holder.stop()
-        raise Blocked("the host's namespaces cannot be made", hint=f"{self.logs / 'holder.out'} says why")
 
     def _furnish(self) -> None:
         inside: list[list[Arg]] = [
@@ -146,7 +188,7 @@ class PrivateHost:
             ["mount", "-t", "tmpfs", "tmpfs", "/dev/shm"],  # QEMU's memory files would stay after it
         ]
         bound = {make(Path("/") / LOGS): self.logs}
-        bound |= {make(Path("/") / folder): make(self._root / folder) for folder in PRIVATE}
+        bound |= {make(Path("/") / folder): make(self._root / folder) for folder in self._folders}
         bound |= {file: self._with_accounts(file) for file in ACCOUNTS}
         inside += [["mount", "--bind", ours, theirs] for theirs, ours in bound.items()]
         for args in inside:
@@ -189,8 +231,26 @@ class PrivateHost:
                         f"libvirtd ended with exit code {daemon.poll()}", hint=hint
                     ) from error
                 if time.monotonic() > deadline:
-                    raise VbuskitError(f"libvirtd: no answer within {PATIENCE:g} s", hint=hint) from error
+                    raise TimedOut(f"libvirtd: no answer within {PATIENCE:g} s", hint=hint) from error
             time.sleep(0.05)
+
+
+def held(run: Runner, namespaces: Sequence[str], output: Path) -> Process:
+    """A process that only lives in new namespaces.
+
+    Bind mounts of /proc/PID/ns/* would need none, but Linux 6.18 was seen to refuse some of them for a
+    mount namespace (EINVAL, about one in ten).
+    """
+    private = ["--propagation", "private"] if "--mount" in namespaces else []
+    holder = run.start(["unshare", *namespaces, *private, "sleep", "infinity"], output=output)
+    deadline = time.monotonic() + 10
+    while holder.poll() is None and time.monotonic() < deadline:
+        # It becomes `sleep` after the last namespace is made.
+        if Path(f"/proc/{holder.pid}/comm").read_text().strip() == "sleep":
+            return holder
+        time.sleep(0.002)
+    holder.stop()
+    raise Blocked("the host's namespaces cannot be made", hint=f"{output} says why")
 
 
 class ForeignHost:
@@ -207,6 +267,21 @@ class ForeignHost:
 
     def seen(self, path: str) -> Path:
         return Path(path)
+
+    def ended(self) -> int | None:
+        return None
+
+    def bring(self, *files: Path) -> list[Path]:
+        return list(files)
+
+    def place(self, near: Path) -> Path:
+        return near
+
+    def fetch(self, near: Path) -> None:
+        """It is here."""
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        os.kill(pid, number)
 
     def __enter__(self) -> Self:
         self.connection = Connection(self._uri)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from vbuskit.base.chroot import inside
 from vbuskit.base.errors import Blocked, Refused, VbuskitError
 from vbuskit.base.mirror import bootstrap, named, source, why_not
 from vbuskit.base.places import Places, make
-from vbuskit.base.run import Finished, Runner
+from vbuskit.base.run import Arg, Finished, Runner
 from vbuskit.base.shelf import draft_on, has_room, hold, is_held, locked, sweep, trusted
 from vbuskit.compat.kept import Kept, Package
 from vbuskit.compat.recipe import DISK_MIB, EXCLUDED, FILES, GENERATORS, INIT, MASKED, Recipe
@@ -242,7 +242,9 @@ def seal(draft: Path) -> None:
     write(draft / "image.json", json.dumps(record, indent=1) + "\n")
 
 
-def overlay(run: Runner, base: Path, path: Path) -> Path:
-    """A throw-away disk on top of another one, a qcow2 which stays as it is."""
-    run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", path])
+def overlay(
+    run: Runner, base: Path, path: Path, command: Callable[[Sequence[Arg]], list[Arg]] = list
+) -> Path:
+    """A throw-away disk on top of another one, a qcow2 which stays as it is; `command`: of their host."""
+    run(command(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", path]))
     return path

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from vbuskit.base.errors import VbuskitError
+from vbuskit.base.errors import TimedOut, VbuskitError
 from vbuskit.base.wait import until
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.bus import Card
@@ -82,7 +82,7 @@ def mark(bench: Bench, card: Card, name: str) -> Marked:
     """Both at one moment: nothing moved while they were read."""
     seen = until(lambda: still(bench, card, name), PATIENCE)
     if seen is None:
-        raise VbuskitError(f"{card.name}: never idle for {PATIENCE:g} s")
+        raise TimedOut(f"{card.name}: never idle for {PATIENCE:g} s")
     return seen
 
 

@@ -28,8 +28,10 @@ class Scenario(ABC):
     cold:  boots a guest, and so takes longer than the others, which share one that runs
     soak:  takes many minutes, and is run only when it is named
     long:  takes a good part of a minute, and is left out where every change is tried
+    provokes: a regular expression, for lines of logs that are what it is there to bring about
     packages: of Debian, that the guest's image must have for it
     families: guests that it is for (compat/guests.py)
+    far:   can be tried on a host of a pool: none of its files and programs has to be on this machine
     """
 
     name: ClassVar[str]
@@ -39,8 +41,10 @@ class Scenario(ABC):
     cold: ClassVar[bool] = False
     soak: ClassVar[bool] = False
     long: ClassVar[bool] = False
+    provokes: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
     families: ClassVar[tuple[str, ...]] = ("deb",)
+    far: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -24,10 +24,10 @@ PORTS = {TO_HOST: 5001, TO_GUEST: 5002}
 
 def interface_of(bench: Bench, card: Card) -> str:
     """The guest's name for a card, which it may still have to find; both sides know it by its UUID."""
-    bench.bus.appears(bench.guest, card)
-    names = bench.guest(f"ls /sys/bus/vbus/devices/{card.uuid}/net").split()
+    state = bench.bus.appears(bench.guest, card)
+    names = bench.guest.execute(f"ls /sys/bus/vbus/devices/{card.uuid}/net").out.split()
     if len(names) != 1:
-        raise VbuskitError(f"{card.uuid}: the guest has {len(names)} interfaces for it, not one")
+        raise VbuskitError(f"{card.name}: the guest has {len(names)} interfaces for it, not one ({state})")
     return names[0]
 
 

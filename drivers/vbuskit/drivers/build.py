@@ -13,7 +13,7 @@ from vbuskit.base.errors import UsageError, VbuskitError
 from vbuskit.base.places import Places
 from vbuskit.base.run import CommandFailed, Runner, not_for_want_of_room
 
-DEFECTS = ("none", "mask", "wakeup")
+DEFECTS = ("none", "mask", "wakeup", "torn", "descriptor")
 PROGRAMS = {
     "vbusd": "host/vbusd",
     "vbus-worker": "host/vbus-worker",
@@ -31,6 +31,8 @@ class BuildFailed(VbuskitError):
 def host_programs(run: Runner, places: Places, *, defect: str = "none") -> dict[str, Artifact]:
     """Host programs, bench and client library by name; a planted defect has a build folder of its own.
 
+    "mask": what is masked is offered, "wakeup": a receiver stays awake for ever, "torn": the end of a long
+    write is lost, "descriptor": vbusd leaves one open for each device. For the tests that must turn red.
     Beside them only HELPERS are built: the test programs in C are core_tests()'s.
     """
     folder = configured(run, places, f"host-{defect}", options=[f"-Ddefect={defect}"], defect=defect)

@@ -28,6 +28,10 @@ STATE_OPEN = 2  # enum vbus_state
 Status = TypeVar("Status", abi.BusStatus, abi.DeviceStatus, abi.ClassStatus)
 
 
+class VbusdSilent(Blocked):
+    """No vbusd answers there, or no longer."""
+
+
 class RequestRefused(Refused):
     """vbusd said no; `result` says of what kind, the text says why."""
 
@@ -132,7 +136,7 @@ class Host:
             self._socket.connect(str(path))
         except OSError as error:
             self._socket.close()
-            raise Blocked(
+            raise VbusdSilent(
                 f"{path}: no vbusd answers ({error.strerror or error})",
                 hint="start one: systemctl start vbusd, or of a checkout: ./vbuskit host up",
             ) from error
@@ -282,10 +286,10 @@ class Host:
             self._socket.send(bytes(message))
             raw = self._socket.recv(1 << 16)
         except OSError as error:
-            raise Blocked(f"vbusd: no answer ({error.strerror or error})") from error
+            raise VbusdSilent(f"vbusd: no answer ({error.strerror or error})") from error
         size = len(bytes(abi.Reply()))
         if len(raw) < size:
-            raise Blocked("vbusd: has ended", hint="its log says why")
+            raise VbusdSilent("vbusd: has ended", hint="its log says why")
         reply = abi.Reply.from_buffer_copy(raw)
         if reply.result != Result.OK:
             raise RequestRefused(reply.text.decode(errors="replace"), Result(reply.result))
@@ -479,6 +483,6 @@ def await_answer(process: Process, path: Path, output: Path) -> None:
         except Blocked:
             if process.poll() is not None:
                 last = output.read_text(errors="replace").strip().splitlines()[-1:]
-                raise Blocked(last[0] if last else "vbusd: ended at once") from None
+                raise VbusdSilent(last[0] if last else "vbusd: ended at once") from None
         time.sleep(START_PAUSE)
-    raise Blocked(f"{path}: vbusd does not answer", hint=f"its log: {output}")
+    raise VbusdSilent(f"{path}: vbusd does not answer", hint=f"its log: {output}")

@@ -23,7 +23,7 @@ SOURCES = ("Kbuild", "core", "include", "linux", "ports/linux")
 KINDS = (".c", ".h", ".sh")
 CONFIG = Path("linux/vbus_config.h")  # what the probes found; Kbuild makes it
 DATED = ("compile.h", "package.h", "utsrelease.h")  # name the package that the headers came from
-DEFECTS = ("none", "epoch", "wakeup")
+DEFECTS = ("none", "epoch", "late", "wakeup", "mac")
 UNSEEN = ("leak", "atomic")  # defects that only the debug kernel notices
 
 
@@ -74,8 +74,9 @@ class Site:
 def modules(run: Runner, places: Places, release: str, *, defect: str = "none") -> dict[str, Artifact]:
     """Build {module name: unsigned .ko, without debug information} for a kernel whose headers are installed.
 
-    `defect` plants a fault on purpose ("epoch": a new epoch goes unnoticed, "wakeup": a receiver
-    stays awake for ever), for the tests that must turn red. Raises Blocked without the headers of
+    `defect` plants a fault on purpose ("epoch": a new epoch goes unnoticed, "late": it is followed after
+    seconds, "wakeup": a receiver stays awake for ever, "mac": a card takes another address), for the tests
+    that must turn red. Raises Blocked without the headers of
     `release`, ModuleBuildFailed when a source does not compile; warnings are errors.
     """
     return modules_at(run, places, site_here(run, release), f"modules-{release}", defect=defect)

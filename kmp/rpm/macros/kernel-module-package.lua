@@ -95,6 +95,7 @@ return function(opt, arg)
             FLAVOUR = flavour,
             KVER = kver,
             KERNEL = kernel,
+            SIGNED = rpm.expand("%{?modules_are_signed}"),
             PREAMBLE = opt.p and rpm.expand(content(opt.p)) or "",
             FILES = opt.f and rpm.expand(content(opt.f)) or rpm.expand("%{kernel_module_directory}/") .. kernel,
         }, folder)

@@ -7,6 +7,7 @@ tools=/usr/lib/module-init-tools
 release='@KERNEL@'
 package='@NAME@-@VERSION@-@RELEASE@'
 needed="$release/updates/vbus.ko $release/updates/vblk.ko rules.d/61-vblk.rules"
+signed='@SIGNED@'
 listing=/run/rpm-$package-modules
 
 kmp_by_suse() {

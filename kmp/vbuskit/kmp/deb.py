@@ -20,7 +20,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,12 +35,12 @@ MODULES = "vbus-modules"  # before a kernel's release or a flavour
 MAINTAINER = "vbuskit maintainers <maintainers@vbuskit.invalid>"
 # What is a kernel release and may be a part of a package's name (Debian Policy 5.6.1).
 RELEASE = re.compile(r"[0-9][0-9a-z.+-]*")
-RULES = ("61-vblk.rules", "61-vbus.rules", "81-vbus.rules")
 SOURCED = re.compile(r"^# shellcheck source=(kmp/\S+\.sh) .*\n\. \./\S+\n", re.MULTILINE)
 # By it vbus-common tells the packages of the modules that their initrds are to be made again.
 TRIGGER = "vbus-initrd"
 
 Files = dict[str, tuple[bytes, int]]  # path in the package -> (content, mode)
+Spoil = Callable[[bytes], bytes]  # what a planted defect makes of a module (defects.py)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,13 @@ class Package:
 
 
 def build(
-    run: Runner, tree: Path, release: Release, kernel: str, modules: Mapping[str, Artifact], into: Path
+    run: Runner,
+    tree: Path,
+    release: Release,
+    kernel: str,
+    modules: Mapping[str, Artifact],
+    into: Path,
+    spoil: Spoil = bytes,
 ) -> dict[str, Artifact]:
     """Write the three packages to `into` and return them by name.
 
@@ -74,7 +80,7 @@ def build(
             f"{kernel}: is no kernel release that a Debian package can be named after",
             hint="what `uname -r` prints in the guest",
         )
-    contents = {name: module_for(kernel, name, module) for name, module in modules.items()}
+    contents = {name: spoil(module_for(kernel, name, module)) for name, module in modules.items()}
     packages = [
         common(tree, release),
         modules_of(tree, release, kernel, contents),
@@ -96,12 +102,9 @@ def module_for(kernel: str, name: str, module: Artifact) -> bytes:
 def common(tree: Path, release: Release) -> Package:
     """Udev rules, hook and dracut module of all kernels; what changes of them reaches each one's initrd."""
     files: Files = {}
-    for rules in RULES:
-        files[f"lib/udev/rules.d/{rules}"] = ((tree / "initrd/udev" / rules).read_bytes(), 0o644)
-    hook = (tree / "initrd/initramfs-tools/hooks/vbus").read_bytes()
-    files["usr/share/initramfs-tools/hooks/vbus"] = (hook, 0o755)
-    dracut = (tree / "initrd/dracut/90vbus/module-setup.sh").read_bytes()
-    files["usr/lib/dracut/modules.d/90vbus/module-setup.sh"] = (dracut, 0o755)
+    for source, folder in shared_files(tree).items():
+        raw = (tree / source).read_bytes()
+        files[f"{folder}/{Path(source).name}"] = (raw, 0o755 if raw.startswith(b"#!") else 0o644)
     scripts = {
         name: (tree / "kmp/debian" / f"{COMMON}.{name}").read_text() for name in ("postinst", "postrm")
     }
@@ -120,6 +123,12 @@ Description: paravirtual bus, network and disk drivers: what all kernels share
  dracut module.
 """,
     )
+
+
+def shared_files(tree: Path) -> dict[str, str]:
+    """What all kernels share: the path in `tree` of each file -> the folder that it is installed in."""
+    lines = (tree / "kmp/debian" / f"{COMMON}.install").read_text().splitlines()
+    return dict(line.split() for line in lines)
 
 
 def modules_of(tree: Path, release: Release, kernel: str, modules: Mapping[str, bytes]) -> Package:

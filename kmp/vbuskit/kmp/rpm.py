@@ -25,14 +25,13 @@ from vbuskit.base.errors import Refused
 from vbuskit.base.run import CommandFailed, Runner, not_for_want_of_room
 from vbuskit.drivers.kernel import headers_of, sources_of
 from vbuskit.kmp.changelog import Release
-from vbuskit.kmp.deb import MAINTAINER, RULES, module_for, shared_shell
+from vbuskit.kmp.deb import MAINTAINER, Spoil, module_for, shared_files, shared_shell
 from vbuskit.kmp.flavour import flavour_of
 
 NAME = "vbus"
 BESIDE = ("vbus.preamble", "vbus.files")
 ARCHITECTURE = "x86_64"
 LICENCES = ("MIT.txt", "GPL-2.0-only.txt")
-DRACUT = "dracut/90vbus/module-setup.sh"
 MACHINE = 62  # EM_X86_64 of elf.h
 ENTRY = re.compile(
     r"^\S+ \((?P<version>[^)]+)\).*?$(?P<text>.*?)^ -- .+?>  (?P<date>.+?)$", re.DOTALL | re.MULTILINE
@@ -57,7 +56,13 @@ class SigningKey:
 
 
 def build(
-    run: Runner, tree: Path, release: Release, kernel: str, modules: Mapping[str, Artifact], into: Path
+    run: Runner,
+    tree: Path,
+    release: Release,
+    kernel: str,
+    modules: Mapping[str, Artifact],
+    into: Path,
+    spoil: Spoil = bytes,
 ) -> dict[str, Artifact]:
     """Write `into`/{vbus,vbus-kmp-FLAVOUR}-*.rpm and return them by package name.
 
@@ -65,7 +70,7 @@ def build(
     folder and on any day.
     """
     flavour = flavour_of(kernel)
-    contents = {name: module_of(kernel, name, module) for name, module in modules.items()}
+    contents = {name: spoil(module_of(kernel, name, module)) for name, module in modules.items()}
     files = {f"modules/{flavour}/{name}.ko": raw for name, raw in contents.items()}
     with build_folder(tree, release, NAME, shared(tree) | files, BESIDE) as top:
         generated = top / "kernels" / flavour / "include/generated"
@@ -138,9 +143,13 @@ def shared(tree: Path) -> dict[str, bytes]:
     return {
         "VERSION": (tree / "VERSION").read_bytes(),
         **{name: (tree / "LICENSES" / name).read_bytes() for name in LICENCES},
-        **{f"udev/{rules}": (tree / "initrd/udev" / rules).read_bytes() for rules in RULES},
-        DRACUT: (tree / "initrd" / DRACUT).read_bytes(),
+        **{path.removeprefix("initrd/"): (tree / path).read_bytes() for path in rpms_own(tree)},
     }
+
+
+def rpms_own(tree: Path) -> list[str]:
+    """Of what all kernels share: no distribution with RPMs has initramfs-tools."""
+    return [path for path in shared_files(tree) if "/initramfs-tools/" not in path]
 
 
 def spec(tree: Path, release: Release, name: str) -> str:

@@ -11,20 +11,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from vbuskit.base import sandbox
-from vbuskit.base.errors import Exit, UsageError, VbuskitError
+from vbuskit.base.errors import Exit, UsageError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.ci.packagebench import COUNT, bench_packages
 from vbuskit.ci.road import Diary, Road, alone, fresh_folders, programs_of
 from vbuskit.compat import guestbench
-from vbuskit.compat.bench import Bench, tried
-from vbuskit.compat.cells import Outcome
+from vbuskit.compat.bench import Bench
 from vbuskit.compat.guestbench_disk import bench_disk, filled
 from vbuskit.compat.guestbench_net import bench_net
 from vbuskit.compat.guests import DEFAULT, guest_kinds
 from vbuskit.compat.host import PrivateHost
 from vbuskit.compat.recipe import MEASURING
-from vbuskit.compat.scenario import choose
+from vbuskit.compat.strategy import Strategy
 from vbuskit.drivers.bench import NAMES, QUICK, WHOLE, bench
 from vbuskit.drivers.figures import Bar, Figure, Result
 from vbuskit.drivers.kernel import modules, newest_release
@@ -94,18 +93,12 @@ def in_guest(places: Places, options: argparse.Namespace) -> Result:
         programs = programs_of(run, places, diary, "none")
         with (
             PrivateHost(run, "host", places.out / "logs" / "host") as host,
-            road.bench(host, programs) as there,
+            Strategy(road.stand(host, programs)) as strategy,
         ):
-            prepare(there)
+            # The guest runs, with drivers as a user installs them, and both sides agree.
+            there = strategy.transition(["negotiate"])
             with diary.step(f"{kind.name}: bench {options.what}"):
                 return IN_GUEST[options.what](there, amount)
-
-
-def prepare(there: Bench) -> None:
-    """The guest runs, with drivers as a user installs them, and both sides agree."""
-    for cell in tried(there, choose(["negotiate"])):
-        if cell.outcome is not Outcome.GREEN:
-            raise VbuskitError(f"{cell.name}: {cell.reason}", hint=f"see {there.guest.serial}")
 
 
 def as_json(result: Result) -> str:

@@ -17,7 +17,7 @@ from vbuskit.base.places import Places
 from vbuskit.base.remembered import draft_in
 from vbuskit.base.run import Runner
 from vbuskit.base.wait import patience
-from vbuskit.compat import cache, console
+from vbuskit.compat import cache, terminal
 from vbuskit.compat.domain import Hardware, has_kvm
 from vbuskit.compat.guest import Guest
 from vbuskit.compat.guests import GuestKind, choose_guests, guest_kinds, images_of
@@ -169,10 +169,10 @@ def told(guest: Guest, command: str) -> int:
 def seat(guest: Guest, kind: GuestKind, host: PrivateHost) -> None:
     """The console is another terminal for the guest; systemd has a shell of root's on a PC's."""
     port = guest.hardware.machine.console
-    guest.execute(console.fitted(sys.stdin.fileno(), f"/dev/{port}"))
+    guest.execute(terminal.fitted(sys.stdin.fileno(), f"/dev/{port}"))
     if kind.init != "systemd" or port != "ttyS0":
         guest.agent.start(f"setsid agetty --autologin root --keep-baud 115200 {port} vt100")
-    console.attach(host.seen(SOCKET), sys.stdin.fileno(), sys.stdout.fileno())
+    terminal.attach(host.seen(SOCKET), sys.stdin.fileno(), sys.stdout.fileno())
 
 
 def gc(places: Places, options: argparse.Namespace) -> Exit:

@@ -4,21 +4,14 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 
-from vbuskit.base import sandbox
 from vbuskit.base.errors import Exit
 from vbuskit.base.places import Places
-from vbuskit.base.run import Runner
-from vbuskit.ci.report import write_report
-from vbuskit.ci.road import DEFECTS, Diary, Road, alone, fresh_folders, planted, programs_of, say
-from vbuskit.ci.verdict import judge
-from vbuskit.compat.guests import DEFAULT, guest_kinds
-from vbuskit.compat.host import ForeignHost, Host, PrivateHost
+from vbuskit.ci.matrix import played
+from vbuskit.ci.road import DEFECTS
+from vbuskit.compat.guests import DEFAULT
 from vbuskit.compat.scenario import choose
-from vbuskit.drivers.kernel import DEFECTS as MODULE_DEFECTS
-from vbuskit.drivers.kernel import modules, newest_release
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,24 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> Exit:
-    chosen = choose(options.only)
-    places = Places.from_environment(options.out)
-    kind = guest_kinds(places.tree)[DEFAULT]
-    release = newest_release(kind.kernel.flavour)
-    sandbox.enter()
-    with alone(places), fresh_folders(places, options.keep):
-        run = Runner(log=places.out / "logs" / "commands.log")
-        diary = Diary(places)
-        build = partial(modules, defect=planted(options.defect, MODULE_DEFECTS))
-        road = Road(run=run, places=places, kind=kind, release=release, build=build, diary=diary)
-        programs = programs_of(run, places, diary, options.defect)
-        with a_host(run, places, options.connect) as host:
-            cells = list(road.travel(host, programs, chosen))
-        write_report(places, diary.facts(run), cells)
-    say(f"the report is {places.out / 'report.html'}")
-    return judge(cells).exit_code
-
-
-def a_host(run: Runner, places: Places, uri: str | None) -> Host:
-    logs = places.out / "logs" / "host"
-    return PrivateHost(run, "host", logs) if uri is None else ForeignHost(uri, logs)
+    choose(options.only)
+    words = [f"--guest={DEFAULT}", "--here"]
+    words += [f"--scenario={name}" for name in options.only or ()]
+    words += [f"--connect={options.connect}"] if options.connect else []
+    words += ["--keep"] if options.keep else []
+    return played(Places.from_environment(options.out), words, defect=options.defect)

@@ -14,7 +14,6 @@ from vbuskit.compat.cells import Cell
 from vbuskit.compat.diskcheck import Check, checking
 from vbuskit.compat.disks import MIB, Disk, Plugged, image_of, plugged
 from vbuskit.compat.scenario import Scenario
-from vbuskit.compat.scenarios.boot import complaints
 
 DATA = Disk(name="data", number=1, mib=256, serial="vbuskit-data")
 KEPT = Disk(name="kept", number=2, mib=16, read_only=True)
@@ -41,7 +40,6 @@ class Disks(Scenario):
             sums = self.write(bench, cell, disk)
             self.is_in_the_image(bench.run, cell, disk.image, sums)
         cell.compare("afterwards", expected="gone", seen=disk.vanishes())
-        cell.compare("kernel log", expected="no complaint", seen=complaints(bench))
 
     def has_links(self, bench: Bench, cell: Cell, disk: Plugged) -> None:
         bench.guest(f"mke2fs -q -t ext4 -L {LABEL} -U {FS_UUID} /dev/{disk.node}", seconds=120)
@@ -69,7 +67,8 @@ class Disks(Scenario):
         bench.guest("echo 3 >/proc/sys/vm/drop_caches")
         reads = disk.counters()["reads"]
         after = bench.guest(look, seconds=120).split()[::2]
-        cell.compare("files, read back", expected=before, seen=after)
+        torn = [n for n, sums in enumerate(zip(before, after, strict=True), 1) if len(set(sums)) > 1]
+        cell.compare("files that differ when they are read back", expected=[], seen=torn)
         moved = disk.counters()["reads"] - reads
         cell.check("reads that reached the host", expected="some", seen=moved, holds=moved > 0)
         bench.guest("umount /mnt")
@@ -101,7 +100,6 @@ class DiskKinds(Scenario):
             self.grows_and_shrinks(cell, disk)
             self.gives_room_back(cell, disk)
         cell.compare("afterwards", expected="gone", seen=disk.vanishes())
-        cell.compare("kernel log", expected="no complaint", seen=complaints(bench))
 
     def is_read_only(self, bench: Bench, cell: Cell) -> None:
         """With a partition table, which the host wrote: nobody else may."""
@@ -185,7 +183,6 @@ class DiskKill(Scenario):
             cell.compare("replays", expected=KILLS, seen=disk.replays())
             cell.compare("errors that the host counts", expected=0, seen=disk.counters()["errors"] - before)
         cell.compare("afterwards", expected="gone", seen=disk.vanishes())
-        cell.compare("kernel log", expected="no complaint", seen=complaints(bench))
 
 
 def all_is_right(cell: Cell, check: Check) -> None:
@@ -223,4 +220,3 @@ class DiskRemove(Scenario):
         cell.compare("afterwards", expected="gone", seen=disk.vanishes())
         again = int(bench.bus.north(bench.guest)["pool_free"])
         cell.compare("window memory after the second round", expected=closed, seen=again)
-        cell.compare("kernel log", expected="no complaint", seen=complaints(bench))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from vbuskit.base.errors import VbuskitError
+from vbuskit.base.errors import TimedOut
 from vbuskit.base.wait import until
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Cell, CellSkipped
@@ -37,6 +37,7 @@ class Kdump(Scenario):
     needs = ("install",)
     cold = True
     long = True
+    provokes = "sysrq triggered crash|Call Trace"
 
     def run(self, bench: Bench, cell: Cell) -> None:
         if bench.guest.execute(f"test -e {LOADED}").code:
@@ -66,7 +67,7 @@ class Kdump(Scenario):
             disk.moved(MIB)
             lie_down(bench, "sleep 1; echo c >/proc/sysrq-trigger")
             if not until(lambda: boot_id(bench, boot) != boot, SECONDS, pause=0.5):
-                raise VbuskitError(f"{bench.guest.name}: no crash kernel within {SECONDS} s")
+                raise TimedOut(f"{bench.guest.name}: no crash kernel within {SECONDS} s")
         RootDisk().is_root(bench, cell, found(bench, ROOT, image))
         works(bench, cell, "after the crash")
         after = bench.bus.status()

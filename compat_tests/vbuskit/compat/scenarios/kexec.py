@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from vbuskit.base.errors import VbuskitError
+from vbuskit.base.errors import TimedOut, VbuskitError
 from vbuskit.base.wait import until
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Cell, CellSkipped
@@ -65,7 +65,7 @@ class Kexec(Scenario):
         cell.compare(f"{when}: the host has a connection", expected=False, seen=between.negotiated)
         cell.compare(f"{when}: devices with something shared", expected=[], seen=opened(bench))
         if not until(lambda: boot_id(bench, boot) != boot, SECONDS, pause=0.5):
-            raise VbuskitError(f"{bench.guest.name}: no other kernel within {SECONDS} s")
+            raise TimedOut(f"{bench.guest.name}: no other kernel within {SECONDS} s")
         for card in bench.bus.cards:
             cell.compare(f"{when}: {card.name}", expected="open", seen=bench.bus.appears(bench.guest, card))
         after = bench.bus.status()

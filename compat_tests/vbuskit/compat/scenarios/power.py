@@ -13,7 +13,6 @@ from vbuskit.compat.bus import Card
 from vbuskit.compat.cells import Cell, CellSkipped
 from vbuskit.compat.diskcheck import checking
 from vbuskit.compat.disks import MIB, Disk, plugged
-from vbuskit.compat.domain import BUS_SLOT
 from vbuskit.compat.scenario import Scenario
 from vbuskit.compat.scenarios.boot import complaints
 from vbuskit.compat.scenarios.disk import all_is_right
@@ -22,7 +21,6 @@ from vbuskit.compat.traffic import bring_up, flood, ping
 SECONDS = 120
 WOKEN, PM_TEST = "/run/woken", "/sys/power/pm_test"
 BUSY = Disk(name="busy", number=8, mib=128)
-BRIDGE = f"0000:00:{BUS_SLOT:02x}.0"
 
 
 class Reload(Scenario):
@@ -49,7 +47,7 @@ class Unplug(Scenario):
     needs = ("negotiate",)
 
     def run(self, bench: Bench, cell: Cell) -> None:
-        device = f"/sys/bus/pci/devices/{BRIDGE}"
+        device = f"/sys/bus/pci/devices/{bench.guest.hardware.bridge}"
         for number in range(1, 4):
             with flood(bench, bench.bus.net):
                 bench.guest(f"echo 1 >{device}/remove")

@@ -12,7 +12,6 @@ from vbuskit.compat.diskcheck import MIB_EACH, THREADS, checking
 from vbuskit.compat.disks import Disk, Plugged, plugged
 from vbuskit.compat.domain import Nic
 from vbuskit.compat.scenario import Scenario
-from vbuskit.compat.scenarios.boot import complaints
 from vbuskit.compat.scenarios.disk import all_is_right
 from vbuskit.compat.traffic import MIB, TO_GUEST, TO_HOST, bring_up, prepare, transfer
 
@@ -44,7 +43,6 @@ class Together(Scenario):
         cell.check("virtio-blk: requests", expected="some", seen=moved, holds=moved > 0)
         bench.guest(f"rm {ON_ROOT}")
         cell.compare("afterwards", expected="gone", seen=disk.vanishes())
-        cell.compare("kernel log", expected="no complaint", seen=complaints(bench))
 
     def carries(self, bench: Bench, cell: Cell, cards: tuple[Card | Nic, ...], disk: Plugged) -> None:
         """Four transfers while both disks are at work, and for as long as one of them lasts."""

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from vbuskit.base.errors import Exit
+from vbuskit.base.places import Places
+from vbuskit.base.run import Runner
+from vbuskit.base.virt import Domain, NoAgent
+from vbuskit.ci import cli, gallery, support
+from vbuskit.ci.report import write_report
+from vbuskit.ci.support import MOST_EACH, Running, bundle, shortened
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A former run, whose logs have things in them that are nobody's business."""
+    places = gallery.places(tmp_path)
+    write_report(places, gallery.facts(places.out), gallery.cells(places.out))
+    private = "token=hunter2 52:54:00:ab:cd:ef\n"
+    (places.out / "logs" / "worker.log").write_text(
+        private + "some line\n" * (MOST_EACH // 3) + "last 52:54:00:ab:cd:ef"
+    )
+    (places.out / "logs" / "key.pem").write_text("a file that nobody wants")
+    return places.out
+
+
+def read(path: Path) -> dict[str, str]:
+    """Its files by their names below the one folder that it has."""
+    with tarfile.open(path) as archive:
+        names = archive.getnames()
+        assert {name.partition("/")[0] for name in names} == {path.name.partition(".")[0]}
+        return {name.partition("/")[2]: text(archive, name) for name in names}
+
+
+def text(archive: tarfile.TarFile, name: str) -> str:
+    file = archive.extractfile(name)
+    assert file is not None
+    return file.read().decode()
+
+
+def test_a_former_runs_guest_has_its_cells_and_logs_in_a_bundle(out: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.tar.gz"
+    words = ["report", gallery.GUEST, "--out", str(out), "--bundle", str(target)]
+    assert cli.main(words) == Exit.OK
+    assert target.stat().st_mode & 0o777 == 0o600
+    files = read(target)
+    assert {"results.json", "versions.json", "logs/worker.log"} <= files.keys()
+    assert {cell["guest"] for cell in json.loads(files["results.json"])["cells"]} == {gallery.GUEST}
+    assert not [name for name in files if name.endswith(".pem")]
+    log = files["logs/worker.log"]
+    assert log.startswith("token=[cut] mac-") and log.endswith("last mac-1")
+    assert "characters left out" in log and len(log) < MOST_EACH + 100
+    index = json.loads(files.pop("index.json"))["files"]
+    assert index.keys() == files.keys()
+    for name, content in files.items():
+        raw = content.encode()
+        assert index[name] == {"sha256": hashlib.sha256(raw).hexdigest(), "size": len(raw)}
+
+
+def test_names_stay_when_that_is_asked_for_and_secrets_do_not(out: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.tar.gz"
+    words = ["report", gallery.GUEST, "--out", str(out), "--bundle", str(target), "--names"]
+    assert cli.main(words) == Exit.OK
+    assert read(target)["logs/worker.log"].startswith("token=[cut] 52:54:00:ab:cd:ef")
+
+
+def test_what_no_longer_fits_is_left_out_and_told(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(support, "MOST", 20_000)
+    target = tmp_path / "x.tar.gz"
+    assert cli.main(["report", gallery.GUEST, "--out", str(out), "--bundle", str(target)]) == Exit.OK
+    files = read(target)
+    assert "logs/worker.log" not in files
+    assert "logs/worker.log" in json.loads(files["index.json"])["left_out"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["nobody"], Exit.USAGE, "nobody: no guest of this run"),
+        (["../x"], Exit.USAGE, "../x: no name of a guest"),
+        (["--names"], Exit.USAGE, "--names: goes with the name of a guest"),
+        (["x", "--connect", "test+nothing:///x"], Exit.BLOCKED, "test+nothing:///x"),
+    ],
+)
+def test_what_cannot_be_bundled_is_said_in_a_line(
+    out: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: Exit, said: str
+) -> None:
+    assert cli.main(["report", *words, "--out", str(out)]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_guest_that_is_nowhere_is_said_to_be_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["report", "vm", "--out", str(tmp_path)]) == Exit.BLOCKED
+    assert f"{tmp_path} has no results" in capsys.readouterr().err
+
+
+class FakeDomain:
+    """Runs; its agent says what it was asked, when there is one."""
+
+    name, uuid = "vm", "no such process has this"
+
+    def __init__(self, *, awake: bool) -> None:
+        self.awake = awake
+        self.asked = ""
+
+    def state(self) -> str:
+        return "running"
+
+    def xml(self) -> ET.Element:
+        path = "<server path='/run/vbus/vm.sock'/>"
+        return ET.fromstring(
+            f"<domain><devices><shmem>{path}</shmem><graphics passwd='p'/></devices></domain>"
+        )
+
+    def agent(self, command: str, seconds: int) -> str:
+        if not self.awake:
+            raise NoAgent("vm: guest agent: is not connected", 86)
+        request = json.loads(command)
+        answers: dict[str, Any] = {
+            "guest-ping": {},
+            "guest-exec": {"pid": 1},
+            "guest-exec-status": {"exited": True, "exitcode": 0, "out-data": "YXRsYXMgMTAuMC4wLjEK"},
+        }
+        return json.dumps({"return": answers[request["execute"]]})
+
+
+def bundled(tmp_path: Path, domain: FakeDomain) -> dict[str, str]:
+    running = Running(cast(Domain, domain), (tmp_path / "nothing.sock",))
+    bundle(Runner(), Places.from_environment(), running, tmp_path / "vm.tar.gz", names=False)
+    return read(tmp_path / "vm.tar.gz")
+
+
+def test_a_running_guest_is_asked_and_its_own_name_is_replaced(tmp_path: Path) -> None:
+    files = bundled(tmp_path, FakeDomain(awake=True))
+    assert files["guest/dmesg.txt"] == "host-1 ipv4-1\n"
+    assert "passwd" not in files["domain.xml"]
+    assert "no process has it" in files["window.txt"]
+
+
+def test_a_guest_without_an_agent_has_a_bundle_all_the_same(tmp_path: Path) -> None:
+    files = bundled(tmp_path, FakeDomain(awake=False))
+    assert files["guest.txt"] == "its agent does not answer\n"
+    assert {"domain.xml", "host.txt", "versions.json", "index.json", "state.txt"} <= files.keys()
+
+
+def test_a_text_is_cut_in_its_middle() -> None:
+    assert shortened("x" * MOST_EACH) == "x" * MOST_EACH
+    assert shortened("a" + "x" * 2 * MOST_EACH + "z")[:: MOST_EACH + 37 + 5][:1] == "a"
