@@ -95,13 +95,13 @@ def tried(case):
 
 
 def others():
-    return sorted(
-        pid.name for pid in Path("/proc").glob("[0-9]*") if b"qemu" in (pid / "cmdline").read_bytes()
-    )
+    # Whatever runs in here besides the sandbox's two.
+    found = [pid for pid in Path("/proc").glob("[0-9]*") if int(pid.name) > 2]
+    return sorted(f"{pid.name} {(pid / 'comm').read_text().strip()}" for pid in found if pid.exists())
 
 
 print(json.dumps({case: tried(case) for case in cases}))
-print(json.dumps(others()))
+print(json.dumps(until(lambda: not others(), 10) or others()))
 """
 
 WORDS = {
@@ -144,7 +144,7 @@ def test_each_ends_within_its_time_with_the_right_words_and_class(case: str, see
 
 @pytest.mark.guest
 def test_nothing_of_them_is_left_behind(seen: dict[str, Any]) -> None:
-    assert seen["left"] == []
+    assert seen["left"] is True
     assert not [path for path in Path("/run").glob("vbuskit/*") if "hang" in path.name]
 
 
