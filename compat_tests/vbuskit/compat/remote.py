@@ -78,7 +78,7 @@ class RemoteHost:
         self._run(["sh", "-c", TO_FILE, near, *self.command(["cat", self.place(near)])])
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
-        self._run(self.command(["kill", "-s", str(number.value), str(pid)]))
+        self.lease.kill(pid, number)
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
