@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vbuskit.base.errors import Blocked, Refused, UsageError
+from vbuskit.base.errors import Blocked, Refused, UsageError, VbuskitError
 from vbuskit.base.run import Arg, Dialogue, Runner
 from vbuskit.base.wait import until
 from vbuskit.compat.lease import LOG, LeaseLog, Overlap, Pool, overlaps
@@ -199,6 +199,17 @@ def test_a_command_ends_when_whoever_started_it_goes(pool: Callable[..., Pool], 
         with Runner().converse(words, errors=hosts / "errors"):
             assert until(lambda: len(sleepers(hosts / "one")) == 2, 10)
         assert until(lambda: not sleepers(hosts / "one"), 10)
+
+
+def test_a_process_of_the_host_is_signalled_at_once(pool: Callable[..., Pool], hosts: Path) -> None:
+    with pool("one").lease("a") as lease:
+        with Runner().start(lease.command(["sleep", "600"]), output=hosts / "out") as process:
+            assert until(lambda: sleepers(hosts / "one"), 10)
+            [pid] = sleepers(hosts / "one")
+            lease.kill(pid, signal.SIGTERM)
+            assert process.wait(10) == 128 + signal.SIGTERM
+        with pytest.raises(VbuskitError, match=f"process {pid}: .*No such process"):
+            lease.kill(pid, signal.SIGTERM)
 
 
 def test_a_lease_that_is_lost_is_noticed_by_its_next_cell(

@@ -135,6 +135,14 @@ class Lease:
         """
         return ["sh", "-c", 'exec "$@" <"$0"', self.way.tie, *self.words("run", self.socket, *args)]
 
+    def kill(self, pid: int, number: int) -> None:
+        """Signal a process there, at once. Raises Blocked when the host is ours no more."""
+        self.check()
+        self.dialogue.say(f"kill {number} {pid}\n")
+        answer = document(self.dialogue.heard(LETTING_GO))
+        if answer.get("killed") != "":
+            raise VbuskitError(f"{self.uri}: process {pid}: {answer.get('killed', 'no answer')}")
+
     def cell(self, name: str) -> None:
         """Note that it starts. Raises Blocked when the host is ours no more."""
         self.check()

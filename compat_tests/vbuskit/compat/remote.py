@@ -82,7 +82,7 @@ class RemoteHost:
         return None
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
-        self._run(self.command(["kill", "-s", str(number.value), str(pid)]))
+        self.lease.kill(pid, number)
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:

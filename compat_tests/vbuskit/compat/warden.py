@@ -184,12 +184,24 @@ def serve(file: int, scratch: Path, script: Path) -> bool:
                 commands.append(command)
             if 0 in ready:
                 word = os.read(0, 64)
-                break
+                if not word.startswith(b"kill "):
+                    break
+                say(killed=killed(word))
     except OSError:
         word = b""  # the other end went without a word
     listener.close()
     end(commands)
     return word == b"release\n"
+
+
+def killed(word: bytes) -> str:
+    """`kill SIGNAL PID`, without the time that a session takes to start; what went wrong, if anything."""
+    try:
+        number, pid = (int(part) for part in word.split()[1:])
+        os.kill(pid, number)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
 
 
 def end(commands: list[socket.socket]) -> None:
