@@ -31,6 +31,7 @@ class Scenario(ABC):
     provokes: a regular expression, for lines of logs that are what it is there to bring about
     packages: of Debian, that the guest's image must have for it
     families: guests that it is for (compat/guests.py)
+    not_on: why it is tried with an axis' usual value only, or not with one: by `drivers` or `machine=i440fx`
     """
 
     name: ClassVar[str]
@@ -43,6 +44,7 @@ class Scenario(ABC):
     provokes: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
     families: ClassVar[tuple[str, ...]] = ("deb",)
+    not_on: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
