@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,11 +21,12 @@ from vbuskit.base.errors import Blocked, Exit, VbuskitError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.ci.facts import Guest
+from vbuskit.ci.goldens import Goldens, given_of, unavailable
 from vbuskit.ci.goods import MODULE_DEFECTS, delivery
 from vbuskit.ci.history import History, file_of
 from vbuskit.ci.quarantine import fits, read, remarks, standing
 from vbuskit.ci.report import write_report
-from vbuskit.ci.road import Diary, Road, alone, fresh_folders, planted, programs_of, say, told
+from vbuskit.ci.road import Diary, Goods, Road, alone, fresh_folders, planted, programs_of, say, told
 from vbuskit.ci.verdict import cell_id, judge
 from vbuskit.compat import plugin
 from vbuskit.compat.cells import Blame, Cell, Outcome, Retry, cell_of
@@ -33,7 +34,7 @@ from vbuskit.compat.domain import has_kvm
 from vbuskit.compat.evidence import again
 from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import ForeignHost, Host, PrivateHost, raise_stage
-from vbuskit.compat.plan import Coordinates
+from vbuskit.compat.plan import THIS, Coordinates
 from vbuskit.compat.plugin import PLAN, kind_of, planned_for
 from vbuskit.compat.pool import leased_host, noted, worker_spec
 from vbuskit.compat.scenario import scenarios
@@ -99,27 +100,51 @@ class Workshop:
     def _stand(self, where: Coordinates, kind: GuestKind) -> Stand:
         option = self.config.option
         defect = planted(option.defect, MODULE_DEFECTS)
-        own = replace(self.places, out=self.places.work("guests", where.group))
+        own = replace(self.places, out=self.places.work("guests", folder_of(where)))
         self._undo.enter_context(fresh_folders(own, option.keep))
         more = tuple(dict.fromkeys(package for name in self._scenarios(where) for package in name.packages))
         road = partial(
-            Road, run=self.run, places=own, kind=kind, diary=self.diary, more=more, defect=option.defect
+            Road,
+            run=self.run,
+            places=own,
+            kind=kind,
+            diary=self.diary,
+            more=more,
+            defect=option.defect,
+            machine=where.machine,
         )
+        programs = self._programs(where.host)
         if option.here:
             build = partial(modules, defect=defect)
-            there = road(release=newest_release(kind.kernel.flavour), build=build)
-            return there.stand(self.host_for(where.group), self.programs)
+            release = newest_release(kind.kernel.flavour)
+            golden = self._golden(where.drivers, release, release)
+            return road(release=release, build=build, golden=golden).stand(
+                self.host_for(where.group), programs
+            )
         with self.diary.step(f"{kind.name}: build root"):
             release = site_for(self.run, self.places, kind.kernel).release
         made = partial(delivery, self.run, own, kind.family)
-        there = road(
+        return road(
             release=release,
             build=lambda run, places, release: modules_for(run, places, kind.kernel, defect=defect),
             kernel=image_for(self.run, self.places, kind.kernel),
             first=partial(made, kind.kernel, option.defect),
             update=partial(made, kind.update, option.defect) if kind.update else None,
-        )
-        return there.stand(self.host_for(where.group), self.programs)
+            golden=self._golden(where.drivers, kind.kernel.name, release),
+        ).stand(self.host_for(where.group), programs)
+
+    @property
+    def _goldens(self) -> Goldens:
+        return Goldens(run=self.run, places=self.places, given=given_of(self.config.option.golden))
+
+    def _programs(self, release: str) -> dict[str, Artifact]:
+        if release == THIS:
+            return self.programs
+        with self.diary.step(f"host programs of release {release}"):
+            return self._goldens.programs(release)
+
+    def _golden(self, release: str, kernel: str, uname: str) -> Callable[[], Goods] | None:
+        return None if release == THIS else partial(self._goldens.goods, release, kernel, uname)
 
     def _scenarios(self, where: Coordinates) -> list[Any]:
         planned = self.config.stash[PLAN]
@@ -138,6 +163,11 @@ class Workshop:
     def close(self) -> None:
         self._lease.close()
         self._undo.close()
+
+
+def folder_of(where: Coordinates) -> str:
+    """Its group's name, without what shells, QEMU and patterns of file names take for something else."""
+    return re.sub(r"[\[\],=]+", "_", where.group).strip("_")
 
 
 def artifact(words: Sequence[Any]) -> Artifact:
@@ -160,6 +190,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         "--here", action="store_true", help="drivers for the kernel whose headers are installed here"
     )
     group.addoption("--keep", action="store_true", help="keep the guests' disks")
+    group.addoption("--golden", action="append", metavar="RELEASE=FOLDER", help="what a release has shipped")
     group.addoption("--connect", metavar="URI", help="a libvirt of this machine instead of private ones")
 
 
@@ -194,6 +225,16 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_vbuskit_stand(config: pytest.Config, where: Coordinates) -> Stand:
     return config.stash[SHOP].stand(where)
+
+
+def pytest_vbuskit_unavailable(config: pytest.Config) -> dict[str, str]:
+    return lacking(Places.from_environment(config.option.out), config.option)
+
+
+def lacking(places: Places, option: Any) -> dict[str, str]:
+    """Which values of which axes cannot be had here, and why; `option` of pytest or of a command."""
+    values = {"drivers": option.drivers or (), "host": option.host or ()}
+    return unavailable(Runner(), places.tree, values, given_of(option.golden))
 
 
 def pytest_vbuskit_expected(config: pytest.Config) -> dict[str, float]:

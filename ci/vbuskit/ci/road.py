@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from vbuskit.base.artifact import Artifact
@@ -24,10 +25,11 @@ from vbuskit.base.wait import patience
 from vbuskit.ci import facts
 from vbuskit.ci.facts import RunFacts, Step
 from vbuskit.ci.pipeline import Build, Factory
+from vbuskit.ci.verdict import cell_id
 from vbuskit.compat.bench import Bench, Delivery
 from vbuskit.compat.bus import Bus
 from vbuskit.compat.cells import Cell, Outcome
-from vbuskit.compat.domain import Hardware, Nic, has_kvm
+from vbuskit.compat.domain import Q35, Hardware, Nic, has_kvm
 from vbuskit.compat.guest import Guest
 from vbuskit.compat.guests import GuestKind
 from vbuskit.compat.host import Host
@@ -38,7 +40,6 @@ from vbuskit.drivers.build import host_programs
 from vbuskit.drivers.kernel import DEFECTS as MODULE_DEFECTS
 from vbuskit.kmp.defects import DEFECTS as PACKAGE_DEFECTS
 from vbuskit.kmp.keyring import chosen_key
-from vbuskit.kmp.keys import Key
 
 DEFECTS = tuple(dict.fromkeys((*MODULE_DEFECTS, *HOST_DEFECTS, *PACKAGE_DEFECTS)))
 MARKS = {Outcome.GREEN: "ok", Outcome.RED: "FAILED", Outcome.SKIPPED: "skipped"}
@@ -119,7 +120,7 @@ class Diary:
             host=facts.look_at_host(run),
             accelerator="kvm" if has_kvm() else "tcg",
             started=self.started,
-            guests=tuple(self.guests),
+            guests=tuple(dict.fromkeys(self.guests)),  # one on several axes is one guest
             steps=tuple(self.steps),
             artifacts=tuple(self.artifacts),
             quarantine=self.quarantine,
@@ -148,6 +149,8 @@ class Road:
     raw:     images that it has beside its own, as /dev/vdb and so on
     defect:  what is wrong with its packages on purpose
     first, update: make what comes with its kernel, and with the one that it gets as an update
+    machine: what it is plugged into (compat/domain.py)
+    golden:  makes what a user of another release got; None: this checkout's
     """
 
     run: Runner
@@ -162,8 +165,12 @@ class Road:
     defect: str = "none"
     first: Callable[[], Delivery] | None = None
     update: Callable[[], Delivery] | None = None
+    machine: str = Q35
+    golden: Callable[[], Goods] | None = None
 
     def goods(self) -> Goods:
+        if self.golden is not None:
+            return self.golden()
         key = chosen_key(self.places)
         factory = Factory(
             run=self.run,
@@ -175,7 +182,7 @@ class Road:
         )
         iso, packages = factory.iso(), tuple(factory.packages().values())
         version = (self.places.tree / "VERSION").read_text().strip()
-        return Goods(iso=iso, packages=packages, version=version, signer=common_name(key))
+        return Goods(iso=iso, packages=packages, version=version, signer=common_name(key.certificate))
 
     def stand(self, host: Host, programs: Mapping[str, Artifact]) -> Stand:
         """What the guest is made of, made now; `host` is entered already."""
@@ -222,6 +229,7 @@ class Road:
                 nic=Nic(),
                 raw=self.raw,
                 kvm=has_kvm(),
+                type=self.machine,
             ),
         )
 
@@ -268,8 +276,8 @@ def programs_of(run: Runner, places: Places, diary: Diary, defect: str) -> dict[
         return host_programs(run, places, defect=planted(defect, HOST_DEFECTS))
 
 
-def common_name(key: Key) -> str:
-    return str(key.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+def common_name(certificate: x509.Certificate) -> str:
+    return str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
 
 def planted(defect: str, known: Sequence[str]) -> str:
@@ -280,8 +288,9 @@ def planted(defect: str, known: Sequence[str]) -> str:
 def told(cell: Cell) -> Cell:
     """One line a cell, at once."""
     reason = f"  {cell.reason}" if cell.reason else ""
-    name = f"{cell.guest}/{cell.name}"
-    print(f"{MARKS[cell.outcome]:8} {name:26} {cell.seconds:6.1f} s  {cell.title}{reason}", flush=True)
+    print(
+        f"{MARKS[cell.outcome]:8} {cell_id(cell):26} {cell.seconds:6.1f} s  {cell.title}{reason}", flush=True
+    )
     return cell
 
 

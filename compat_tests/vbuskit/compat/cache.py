@@ -22,6 +22,8 @@ ROOTS = {
     "kernel's packages": "kernel-debs/*",
     "packages of a root": "debs/*",
     "machine": "systems/*",
+    "tree of a release": "goldens/trees/*",
+    "golden": "goldens/made/*",
 }
 
 

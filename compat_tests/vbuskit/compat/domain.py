@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -15,7 +15,15 @@ from vbuskit.base.errors import UsageError
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 ET.register_namespace("qemu", QEMU)
 
-MACHINE = "pc-q35-7.2"  # in full: an alias would be another machine on another host
+# What a PC is plugged into, by the word of the axis; in full: an alias would be another machine elsewhere.
+Q35, I440FX = "q35", "i440fx"
+TYPES = {
+    Q35: "pc-q35-7.2",
+    "pc-q35-6.2": "pc-q35-6.2",
+    "pc-q35-5.2": "pc-q35-5.2",
+    I440FX: "pc-i440fx-7.2",
+}
+MACHINE = TYPES[Q35]
 EMULATOR = Path("/usr/bin/qemu-system-x86_64")
 BUS = "vbus0"  # its name among the guest's shared memories
 BUS_SLOT, STRANGER_SLOT, PORT_SLOT = 0x10, 0x11, 0x12  # on the root bus
@@ -117,6 +125,7 @@ class Hardware:
     firmware: another one than SeaBIOS
     console: a UNIX socket that QEMU makes; who connects sits at the guest's serial console
     arch:    of MACHINES
+    type:    of TYPES, for a PC
     """
 
     name: str
@@ -140,14 +149,23 @@ class Hardware:
     firmware: Firmware | None = None
     console: Path | None = None
     arch: str = "amd64"
+    type: str = Q35
 
     @property
     def machine(self) -> Machine:
-        return MACHINES[self.arch]
+        usual = MACHINES[self.arch]
+        return usual if self.type == Q35 else replace(usual, name=TYPES[self.type])
+
+    @property
+    def has_ports(self) -> bool:
+        """Where a bus can be plugged in while the guest runs; i440fx has PCI, and no PCI Express."""
+        return self.type != I440FX
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", self.name):
             raise UsageError(f"{self.name!r}: a guest's name is a-z, 0-9 and -, at most 32 of them")
+        if self.type not in TYPES:
+            raise UsageError(f"{self.type}: is no machine type", hint=f"there are: {', '.join(TYPES)}")
         if self.memory < 128:
             raise UsageError(f"{self.name}: {self.memory} MiB are too little, 128 is the least")
 
@@ -199,8 +217,9 @@ def domain_xml(hardware: Hardware) -> ET.Element:
         devices.append(bus_device(hardware.bus, hardware.vectors, pluggable=hardware.pluggable))
     if hardware.stranger:
         devices.append(stranger())
-    ports(devices)
-    options(root)
+    if hardware.has_ports:
+        ports(devices)
+    options(root, hardware)
     return root
 
 
@@ -356,14 +375,15 @@ def address(element: ET.Element, slot: int, bus: int = 0) -> None:
     add(element, "address", type="pci", **place)
 
 
-def options(root: ET.Element) -> None:
+def options(root: ET.Element, hardware: Hardware) -> None:
     """What libvirt 9.0 has no word for.
 
     It drops role='master' on its way to a doorbell device, and then refuses to move or save it; and
     firmware leaves a port that is empty 1 MiB.
     """
     line = ET.SubElement(root, f"{{{QEMU}}}commandline")
-    for option in ("ivshmem-doorbell.master=on", f"pcie-root-port.pref64-reserve={RESERVED}"):
+    room = [f"pcie-root-port.pref64-reserve={RESERVED}"] if hardware.has_ports else []
+    for option in ("ivshmem-doorbell.master=on", *room):
         for word in ("-global", option):
             ET.SubElement(line, f"{{{QEMU}}}arg", value=word)
 

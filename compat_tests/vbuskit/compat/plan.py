@@ -21,7 +21,8 @@ from vbuskit.compat.guests import GuestKind, Level
 from vbuskit.compat.pairs import cover
 from vbuskit.compat.scenario import Scenario
 
-USUAL = {"drivers": "this", "host": "this", "machine": "q35"}  # sorted, as an id has them
+THIS = "this"  # of this checkout, as opposed to a release
+USUAL = {"drivers": THIS, "host": THIS, "machine": "q35"}  # sorted, as an id has them
 NAME, VALUE = re.compile(r"[a-z][a-z0-9_-]{0,31}"), re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}")
 CELL = re.compile(r"([^/\[\]]+)/([^/\[\]]+)(?:\[([^\[\]]*)\])?")
 
@@ -188,7 +189,7 @@ class Asking:
         if missing:
             yield from ((at, missing) for at in group)
             return
-        unfit = {name: unfit for name in self.scenarios if (unfit := self.unfit(kind, name))}
+        unfit = {name: unfit for name in self.scenarios if (unfit := self.unfit(kind, group[0], name))}
         asked = self.scenarios.keys() & self.names or self.scenarios.keys()
         wanted = {name for name in asked if name not in unfit}
         wanted |= {need for name in wanted for need in self.needs(name)}
@@ -208,16 +209,19 @@ class Asking:
         keys = (kind.name, *(f"{axis}={getattr(at, axis)}" for axis in USUAL), at.group)
         return next((self.unavailable[key] for key in keys if key in self.unavailable), "")
 
-    def unfit(self, kind: GuestKind, name: str) -> str:
-        """Why a scenario is none for a guest."""
-        families = self.scenarios[name].families
+    def unfit(self, kind: GuestKind, at: Coordinates, name: str) -> str:
+        """Why a scenario is none for a guest, or for what else its group has."""
+        families, not_on = self.scenarios[name].families, dict(self.scenarios[name].not_on)
         if kind.family not in families:
             return f"the scenario is for guests of the family {' or '.join(families)}"
         if self.far and not self.scenarios[name].far:
             return "the scenario has files or programs of this machine, and is none for a host of a pool"
+        for axis, value in at.axes.items():
+            if reason := not_on.get(f"{axis}={value}", not_on.get(axis, "")):
+                return reason
         for need in self.scenarios[name].needs:
-            if self.unfit(kind, need):
-                return f"the scenario needs `{need}`, which is not for this guest"
+            if self.unfit(kind, at, need):
+                return f"the scenario needs `{need}`, which is not for this guest{at.place}"
         return ""
 
 

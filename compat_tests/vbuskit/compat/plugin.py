@@ -24,13 +24,14 @@ from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.bus import Bus, Card
-from vbuskit.compat.cells import Cell, Outcome, document_of
+from vbuskit.compat.cells import Cell, CellSkipped, Outcome, document_of
 from vbuskit.compat.crash import Groups
+from vbuskit.compat.domain import TYPES
 from vbuskit.compat.evidence import Before, examine
 from vbuskit.compat.guest import Guest
 from vbuskit.compat.guests import choose_guests, guest_kinds, images_of
 from vbuskit.compat.host import Host, PrivateHost
-from vbuskit.compat.plan import Axes, Coordinates, Planned, plan
+from vbuskit.compat.plan import USUAL, Axes, Coordinates, Planned, plan
 from vbuskit.compat.scenario import Scenario, choose
 from vbuskit.compat.strategy import Stand, Strategy
 
@@ -38,6 +39,13 @@ OWN = "test"  # where a scenario's name would be, for a test that is none
 FIXTURES = frozenset({"lane", "bench", "guest", "bus", "device"})
 
 WHERE = re.compile(r"(?P<guest>[a-z0-9_-]+)/[a-z][a-z0-9_-]*(?P<axes>\[[^\[\]]*\])?")
+
+# The axes beside guests and scenarios, as options.
+AXES = {
+    "drivers": "drivers of `this` checkout, or of a release such as 0.1",
+    "host": "the host's programs, likewise",
+    "machine": f"what guests are plugged into: {', '.join(TYPES)}",
+}
 
 NOTHING: Mapping[str, float] = MappingProxyType({})
 
@@ -58,6 +66,11 @@ class Hooks:
     @pytest.hookspec(firstresult=True)
     def pytest_vbuskit_expected(self, config: pytest.Config) -> dict[str, float]:
         """Seconds by a cell's id, as earlier runs took them."""
+        raise NotImplementedError
+
+    @pytest.hookspec(firstresult=True)
+    def pytest_vbuskit_unavailable(self, config: pytest.Config) -> dict[str, str]:
+        """Why not, by `axis=value`, of what the options name and nobody has."""
         raise NotImplementedError
 
     @pytest.hookspec
@@ -86,6 +99,8 @@ class Lanes:
             self.close()
             try:
                 stand = self._config.hook.pytest_vbuskit_stand(config=self._config, where=where)
+            except CellSkipped as error:
+                pytest.skip(str(error))
             except VbuskitError as error:
                 self._broken[where.group] = str(error)
                 raise
@@ -104,6 +119,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--scenario", action="append", metavar="NAME", help="this one, and what it needs; and others"
     )
+    for axis, what in AXES.items():
+        group.addoption(f"--{axis}", action="append", metavar="VALUE", help=f"{what}; and others")
     group.addoption("--image", action="append", metavar="NAME=PATH", help="the disk of a Windows guest")
     group.addoption(
         "--hosts", action="append", metavar="URI", help="a libvirt host behind ssh, and others: a pool"
@@ -148,6 +165,8 @@ def asked_of(config: pytest.Config) -> list[Planned]:
         long=option.long,
         shard=option.shard,
         pairwise=option.pairwise,
+        axes=axes_of(option),
+        unavailable=config.hook.pytest_vbuskit_unavailable(config=config) or {},
         expected=config.hook.pytest_vbuskit_expected(config=config) or {},
         images=images_of(option.image),
         far=bool(option.hosts),
@@ -162,6 +181,8 @@ def planned_for(
     long: bool = True,
     shard: tuple[int, int] | None = None,
     pairwise: bool = False,
+    axes: Axes | None = None,
+    unavailable: Mapping[str, str] = MappingProxyType({}),
     expected: Mapping[str, float] = NOTHING,
     images: Mapping[str, Path] | None = None,
     far: bool = False,
@@ -172,15 +193,28 @@ def planned_for(
     return plan(
         kinds,
         choose(scenarios, long=long),
-        Axes(),
+        axes or Axes(),
         names=[*(guests or ()), *(scenarios or ())],
         expected={} if shard else expected,  # two machines that know other times would not share alike
         shard=shard,
         pairwise=pairwise,
-        unavailable={kind.name: kind.excluded for kind in kinds if kind.excluded},
+        unavailable={kind.name: kind.excluded for kind in kinds if kind.excluded} | dict(unavailable),
         far=far,
         workers=2,  # the longest first: whoever has one worker loses nothing by it
     )
+
+
+def axes_of(option: Any) -> Axes:
+    """What the options say, of pytest or of a command; usual values where they say nothing.
+
+    Raises UsageError for a machine type that is none.
+    """
+    given = {axis: tuple(getattr(option, axis) or (usual,)) for axis, usual in USUAL.items()}
+    if unknown := [name for name in given["machine"] if name not in TYPES]:
+        raise UsageError(
+            f"--machine {unknown[0]}: no such machine type", hint=f"there are: {', '.join(TYPES)}"
+        )
+    return Axes(**given)
 
 
 def document(planned: Planned) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Scenario(ABC):
     packages: of Debian, that the guest's image must have for it
     families: guests that it is for (compat/guests.py)
     far:   can be tried on a host of a pool: none of its files and programs has to be on this machine
+    not_on: why it is tried with an axis' usual value only, or not with one: by `drivers` or `machine=i440fx`
     """
 
     name: ClassVar[str]
@@ -45,6 +46,7 @@ class Scenario(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     families: ClassVar[tuple[str, ...]] = ("deb",)
     far: ClassVar[bool] = False
+    not_on: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -64,7 +64,8 @@ class Strategy:
                 raise CellSkipped(f"needs `{kind.name}`, which is {verdict.outcome}")
         bench = self.bench()
         way = list(self._way(wanted))
-        if not self._reached and is_here(bench.host) and {*STAGED} <= {kind.name for kind in way}:
+        staged = {*STAGED} <= {kind.name for kind in way}
+        if staged and not self._reached and is_here(bench.host) and bench.guest.hardware.has_ports:
             self._restore(bench)
         for kind in way:
             if kind.name not in self._reached:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from vbuskit.base.errors import Exit, UsageError
 from vbuskit.base.places import Places
-from vbuskit.ci.matrix import expected_in, played
+from vbuskit.ci.matrix import expected_in, lacking, played
 from vbuskit.ci.road import DEFECTS
 from vbuskit.compat.guests import GuestKind, choose_guests, images_of
 from vbuskit.compat.plantable import table
-from vbuskit.compat.plugin import auto_workers, planned_for, shard
+from vbuskit.compat.plugin import AXES, auto_workers, axes_of, planned_for, shard
 from vbuskit.compat.scenario import Scenario, choose
 from vbuskit.drivers.kernel import UNSEEN
 
@@ -37,6 +37,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guest", metavar="NAME", nargs="+", help="these guests; all without")
     parser.add_argument("--image", action="append", metavar="NAME=PATH", help="the disk of a Windows guest")
     parser.add_argument("--only", metavar="SCENARIO", nargs="+", help="these instead of the profile's")
+    for axis, what in AXES.items():
+        parser.add_argument(f"--{axis}", metavar="VALUE", nargs="+", help=what)
+    parser.add_argument(
+        "--golden",
+        metavar="RELEASE=FOLDER",
+        action="append",
+        help="what a release has shipped, instead of making it from its tag",
+    )
     parser.add_argument("--shard", type=shard, metavar="I/N", help="the I-th of N parts")
     parser.add_argument("--pairwise", action="store_true", help="each pair of values of axes at least once")
     parser.add_argument(
@@ -61,7 +69,11 @@ def main(options: argparse.Namespace) -> Exit:
     kinds = fitting(choose_guests(places.tree, options.guest, images), chosen, names)
     if options.verb == "list":
         return listed(kinds, chosen)
-    workers = min(len(kinds), len(options.hosts)) if options.hosts else workers_for(kinds, options.workers)
+    axes = axes_of(options)
+    points = len(axes.drivers) * len(axes.host) * len(axes.machine)
+    workers = workers_for(kinds, options.workers, points)
+    if options.hosts:
+        workers = min(len(kinds) * points, len(options.hosts))
     if options.verb == "plan":
         planned = planned_for(
             places.tree,
@@ -70,6 +82,8 @@ def main(options: argparse.Namespace) -> Exit:
             long=True,
             shard=options.shard,
             pairwise=options.pairwise,
+            axes=axes,
+            unavailable=lacking(places, options),
             expected=expected_in(places),
             images=images,
             far=bool(options.hosts),
@@ -78,20 +92,25 @@ def main(options: argparse.Namespace) -> Exit:
         return Exit.OK
     words = [f"--guest={kind.name}" for kind in kinds] + [f"--scenario={name}" for name in names or ()]
     words += [] if names else ["--long"]
-    words += [f"--image={each}" for each in options.image or ()]
+    for name in (*AXES, "golden", "image"):
+        words += [f"--{name}={each}" for each in getattr(options, name) or ()]
     words += [f"--shard={options.shard[0]}/{options.shard[1]}"] if options.shard else []
     words += ["--pairwise"] if options.pairwise else []
     words += [f"--retries={options.retries}", *(f"--hosts={uri}" for uri in options.hosts or ())]
     return played(places, words, workers=workers, defect=options.defect)
 
 
-def workers_for(kinds: Sequence[GuestKind], asked: int | None) -> int:
-    """How many guests are tried at a time: what was asked for, or what this machine carries."""
+def workers_for(kinds: Sequence[GuestKind], asked: int | None, points: int = 1) -> int:
+    """How many guests are tried at a time: what was asked for, or what this machine carries.
+
+    points: combinations of the other axes, at each of which every guest is tried
+    """
     if asked:
-        return min(asked, len(kinds))
+        return min(asked, len(kinds) * points)
     pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     each = (max(kind.memory for kind in kinds) + BUILDS) << 20
-    return auto_workers([kind.name for kind in kinds], os.cpu_count() or 1, pages * size, each)
+    groups = [f"{kind.name} {point}" for kind in kinds for point in range(points)]
+    return auto_workers(groups, os.cpu_count() or 1, pages * size, each)
 
 
 def fitting(

@@ -35,6 +35,7 @@ class BusHotplug(Scenario):
     needs = ("install",)
     cold = True
     long = True
+    not_on = (("machine=i440fx", "a bus is plugged into a PCI Express root port, and i440fx has none"),)
 
     def run(self, bench: Bench, cell: Cell) -> None:
         with behind_a_port(bench):

@@ -38,6 +38,7 @@ class Dkms(Scenario):
     cold = True
     long = True
     families = ("dkms",)
+    not_on = (("drivers", "the packages that it brings are this checkout's"),)
 
     def run(self, bench: Bench, cell: Cell) -> None:
         first, update = arrived(bench.first), arrived(bench.update)

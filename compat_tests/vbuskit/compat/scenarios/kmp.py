@@ -48,6 +48,7 @@ class Kmp(Scenario):
     cold = True
     long = True
     families = ("rpm",)
+    not_on = (("drivers", "the packages that it brings are this checkout's"),)
 
     def run(self, bench: Bench, cell: Cell) -> None:
         first, update = arrived(bench.first), arrived(bench.update)

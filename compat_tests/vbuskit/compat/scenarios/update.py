@@ -35,6 +35,7 @@ class KernelUpdate(Scenario):
     needs = ("install",)
     cold = True
     long = True
+    not_on = (("drivers", "the packages that it brings are this checkout's"),)
 
     def run(self, bench: Bench, cell: Cell) -> None:
         update = arrived(bench.update)
