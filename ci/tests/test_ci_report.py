@@ -201,7 +201,9 @@ def test_red_cells_of_guests_that_do_not_count_are_told_and_fail_nothing() -> No
     cells = [Cell("x", "X", "new", Outcome.RED), Cell("x", "X", "old", Outcome.GREEN)]
     assert judge(cells, ["new"]).line == "The only cell holds; 1 of informing guests did not hold."
     alone = judge(cells[:1], ["new"])
-    assert alone.line == "Nothing that counts was tried; 1 of informing guests did not hold."
+    said = "Nothing that counts was tried; 0 of 1 other cells hold; 1 of informing guests did not hold."
+    assert alone.line == said
+    assert judge(cells[1:], ["old"]).line == "Nothing that counts was tried; 1 of 1 other cells hold."
     assert alone.exit_code == Exit.SKIPPED
 
 

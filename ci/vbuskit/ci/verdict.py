@@ -38,6 +38,7 @@ def judge(
     told = Counter(
         standing(cell, informing, quarantined) for cell in cells if cell.outcome is not Outcome.GREEN
     )
+    aside = [cell for cell in cells if standing(cell, informing, quarantined)]
     cells = [cell for cell in cells if not standing(cell, informing, quarantined)]
     counts = Counter(cell.outcome for cell in cells)
     green, red, skipped = counts[Outcome.GREEN], counts[Outcome.RED], counts[Outcome.SKIPPED]
@@ -49,8 +50,9 @@ def judge(
         cut = "; the run was interrupted" if any(word(cell) == INTERRUPTED for cell in cells) else ""
         return Verdict(Outcome.RED, f"{failed}{rest}{cut}.")
     if not green:
-        counted = "that counts " if told[INFORMING] or told[QUARANTINED] else ""
-        return Verdict(Outcome.SKIPPED, f"Nothing {counted}was tried{rest}.")
+        held = sum(cell.outcome is Outcome.GREEN for cell in aside)
+        counted = f"that counts was tried; {held} of {len(aside)} other cells hold" if aside else "was tried"
+        return Verdict(Outcome.SKIPPED, f"Nothing {counted}{rest}.")
     count = f"{green} of {len(cells)}" if skipped else ("The only" if green == 1 else f"All {green}")
     return Verdict(Outcome.GREEN, f"{count} {'cell holds' if green == 1 else 'cells hold'}{rest}.")
 
