@@ -29,6 +29,8 @@ from vbuskit.kmp.keyring import chosen_key
 # What a release's own ./vbuskit does, as far as it matters here; `notes` has a line for each call.
 OLD = """#!/bin/sh
 [ -z "$PYTHONPATH" ] || exit 9
+exec 9<"$(dirname "$0")"
+flock -n 9 || exit 8
 printf '%s\\n' "$*" >>{notes}
 case "$1 $3" in
 "build host")
