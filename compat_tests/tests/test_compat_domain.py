@@ -12,8 +12,11 @@ import pytest
 from vbuskit.base.errors import UsageError
 from vbuskit.compat.domain import (
     BUS,
+    I440FX,
+    MACHINE,
     PORT,
     QEMU,
+    TYPES,
     Firmware,
     Hardware,
     Nic,
@@ -260,3 +263,27 @@ def test_the_firmware_boots_from_its_own_partition_which_cannot_be_written() -> 
     disks = domain_xml(hardware(firmware=started_by)).findall("devices/disk[@device='disk']")
     assert [disk.find("boot") is not None for disk in disks] == [False, True]
     assert disks[1].find("readonly") is not None
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_pc_of_another_type_is_the_same_but_for_its_name(name: str) -> None:
+    xml = domain_xml(replace(hardware(bus=Path("/run/vbus/s")), type=name))
+    usual = domain_xml(hardware(bus=Path("/run/vbus/s")))
+    system = xml.find("os/type")
+    assert system is not None and system.get("machine") == TYPES[name]
+    if name != I440FX:
+        system.set("machine", MACHINE)
+        assert ET.tostring(xml) == ET.tostring(usual)
+
+
+def test_i440fx_has_no_root_ports_and_its_bus_is_where_it_always_is() -> None:
+    xml = domain_xml(replace(hardware(bus=Path("/run/vbus/s")), type=I440FX))
+    assert xml.find("devices/controller[@model='pcie-root-port']") is None
+    assert "pcie-root-port" not in ET.tostring(xml, encoding="unicode")
+    place = xml.find("devices/shmem/address")
+    assert place is not None and (place.get("bus"), place.get("slot")) == ("0x00", "0x10")
+
+
+def test_a_machine_type_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="q36: is no machine type"):
+        replace(hardware(), type="q36")

@@ -323,3 +323,17 @@ def test_ten_thousand_cells_are_planned_within_a_second(pairwise: bool) -> None:
     assert len(plan(kinds, chosen, axes, expected=expected)) == 10_000
     print(f"10,000 cells in {took:.2f} s, {slow:.1f} times as slow as what the bound is for")
     assert took <= slow
+
+
+def test_a_scenario_that_is_not_for_a_value_says_why_and_who_needs_it_is_left_out_too() -> None:
+    plug = made("plug", not_on=(("machine=i440fx", "no ports"), ("drivers", "brings its own")))
+    after = made("after", needs=("plug",))
+    axes = Axes(drivers=("this", "0.1"), machine=("q35", "i440fx", "pc-q35-6.2"))
+    planned = plan([kind("a")], [plug, after], axes, expected={})
+    assert run(planned) == [
+        f"a/{name}{place}" for place in ("", "[machine=pc-q35-6.2]") for name in ("after", "plug")
+    ]
+    assert why(planned, "a/plug[machine=i440fx]") == "no ports"
+    assert why(planned, "a/plug[drivers=0.1,machine=i440fx]") == "brings its own"
+    needs = "the scenario needs `plug`, which is not for this guest"
+    assert why(planned, "a/after[machine=i440fx]") == f"{needs}[machine=i440fx]"

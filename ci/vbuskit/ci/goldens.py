@@ -165,10 +165,10 @@ class Goldens:
                 with draft_on(shelf, commit) as draft:
                     archive = draft / "tree.tar"
                     self.run(["git", "-C", self.places.tree, "archive", "-o", archive, commit])
-                    self.run(["tar", "-x", "-f", archive, "-C", draft])
+                    self.run(["tar", "-x", "-f", archive, "-C", make(draft / "tree")])
                     archive.unlink()
             hold(shelf / commit)
-        return shelf / commit
+        return shelf / commit / "tree"  # which its ./vbuskit locks itself
 
     def _commit(self, release: str) -> str:
         commit = commit_of(self.run, self.places.tree, release)
