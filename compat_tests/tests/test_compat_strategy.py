@@ -24,7 +24,8 @@ ERRORS: dict[str, Exception] = {}
 class Played:
     """Stands whose benches note what is run on them; `full`: the machine's disk is."""
 
-    def __init__(self, full: bool = False, host: str = "here") -> None:
+    def __init__(self, full: bool = False, host: str = "here", ports: bool = True) -> None:
+        self.ports = ports
         self.host = host
         self.benches: list[list[str]] = []
         self.open = 0
@@ -39,6 +40,7 @@ class Played:
             name="guest",
             serial=Path("serial.log"),
             check_room=self.check_room,
+            hardware=SimpleNamespace(has_ports=self.ports),
             plug=lambda bus: ran.append(f"plugged {bus}"),
         )
         bus = SimpleNamespace(socket="bus", confirmed=lambda: None)
@@ -154,8 +156,10 @@ def test_a_guest_that_is_restored_has_its_installation_behind_it(
     assert keys[0][:2] == ["boot", "install"]
 
 
-def test_on_a_host_behind_ssh_no_guest_is_restored(known: dict[str, type[Scenario]]) -> None:
-    stand = Played(host="there")
+@pytest.mark.parametrize("stand", [Played(host="there"), Played(ports=False)], ids=["behind ssh", "no port"])
+def test_where_none_can_be_restored_the_guest_is_booted(
+    stand: Played, known: dict[str, type[Scenario]]
+) -> None:
     with Strategy(stand, known) as lane:
         assert tried(lane, known["net"]).outcome is Outcome.GREEN
     assert stand.benches == [["boot", "install", "net"]]
