@@ -60,7 +60,7 @@ class Retry:
 class Cell:
     """What the report shows: `seconds` of wall time, `reason` in one line when not green, paths of logs.
 
-    axes:     where it lies in the matrix beside its guest, such as {"drivers": "0.1"}; usual values are left out
+    axes:     where it lies beside its guest, such as {"drivers": "0.1"}; usual values are left out
     blame:    of a red one, with `evidence`, a line each
     again:    the command that tries it again
     retries:  earlier attempts, oldest first
