@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from vbuskit.base.errors import Blocked, Refused, UsageError, VbuskitError
+from vbuskit.base.errors import Blocked, Exit, Refused, UsageError, VbuskitError
 from vbuskit.base.run import Arg, Dialogue, Runner
 from vbuskit.base.wait import until
-from vbuskit.compat.lease import LOG, LeaseLog, Overlap, Pool, overlaps
+from vbuskit.compat.lease import LOG, LeaseLog, Overlap, Pool, main, overlaps
 from vbuskit.compat.ssh import Address
 
 SSH = """\
@@ -242,6 +242,7 @@ def test_what_is_no_host_is_a_usage_error(wrong: str, pool: Callable[..., Pool])
 
 
 def lines(path: Path, *entries: tuple[str, str, str]) -> Path:
+    path.mkdir(exist_ok=True)
     log = LeaseLog(path / LOG)
     for event, host, lease in entries:
         log.add(event, host, lease, "run", "gw0", "group")
@@ -251,6 +252,18 @@ def lines(path: Path, *entries: tuple[str, str, str]) -> Path:
 def test_two_leases_of_one_host_at_once_are_an_overlap(tmp_path: Path) -> None:
     log = lines(tmp_path, ("take", "h", "1"), ("take", "i", "2"), ("take", "h", "3"), ("release", "h", "3"))
     assert overlaps(log) == [Overlap("h", "1", "3")]
+
+
+def test_the_checker_prints_the_log_and_fails_for_an_overlap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = lines(tmp_path, ("take", "h", "1"), ("take", "h", "3"))
+    assert main([str(log)]) == Exit.FAILED
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == "1 overlaps"
+    assert err == "h: 3 had it while 1 had it\n"
+    assert main([str(lines(tmp_path / "other", ("take", "h", "1")))]) == Exit.OK
+    assert main([]) == Exit.USAGE
 
 
 def test_a_cell_of_somebody_who_does_not_hold_the_host_is_an_overlap(tmp_path: Path) -> None:

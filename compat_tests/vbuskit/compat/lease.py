@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vbuskit.base.errors import Blocked, Refused, UsageError, VbuskitError, printable
+from vbuskit.base.errors import Blocked, Exit, Refused, UsageError, VbuskitError, printable
 from vbuskit.base.places import make
 from vbuskit.base.run import Arg, Dialogue, Runner
 from vbuskit.compat import warden
@@ -62,7 +62,7 @@ class LeaseLog:
 
     def entries(self) -> list[dict[str, str]]:
         """Raises Refused for a line that is none."""
-        if not self.path.exists():
+        if not self.path.exists():  # nobody has taken a host yet
             return []
         found = []
         for number, line in enumerate(self.path.read_text().splitlines(), 1):
@@ -356,6 +356,9 @@ def now() -> str:
 
 def main(words: Sequence[str]) -> int:
     """`python -m vbuskit.compat.lease LOG`: who had which host when, and whether two had one at once."""
+    if len(words) != 1:
+        print("usage: python -m vbuskit.compat.lease LOG", file=sys.stderr)
+        return Exit.USAGE
     log = Path(words[0])
     for entry in LeaseLog(log).entries():
         print(f"{entry['time']}  {entry['host']}  {entry['worker']:6} {entry['event']:8} {entry['what']}")
@@ -363,11 +366,11 @@ def main(words: Sequence[str]) -> int:
     for each in found:
         print(f"{each.host}: {each.second} had it while {each.first} had it", file=sys.stderr)
     print(f"{len(found)} overlaps")
-    return 1 if found else 0
+    return Exit.FAILED if found else Exit.OK
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (VbuskitError, OSError, IndexError) as error:
+    except (VbuskitError, OSError) as error:
         sys.exit(f"lease: {error}")
