@@ -22,9 +22,13 @@ ERRORS: dict[str, Exception] = {}
 
 
 class Played:
-    """Stands whose benches note what is run on them; `full`: the machine's disk is."""
+    """Stands whose benches note what is run on them; `full`: the machine's disk is.
 
-    def __init__(self, full: bool = False) -> None:
+    ports: a bus can be plugged in while the guest runs
+    """
+
+    def __init__(self, full: bool = False, ports: bool = True) -> None:
+        self.ports = ports
         self.benches: list[list[str]] = []
         self.open = 0
         self.full = full
@@ -38,6 +42,7 @@ class Played:
             name="guest",
             serial=Path("serial.log"),
             check_room=self.check_room,
+            hardware=SimpleNamespace(has_ports=self.ports),
             plug=lambda bus: ran.append(f"plugged {bus}"),
         )
         bus = SimpleNamespace(socket="bus", confirmed=lambda: None)
@@ -150,6 +155,13 @@ def test_a_guest_that_is_restored_has_its_installation_behind_it(
         assert tried(lane, known["kill"]).outcome is Outcome.GREEN
     assert stand.benches == [["plugged bus", "net", "kill"]]
     assert keys[0][:2] == ["boot", "install"]
+
+
+def test_a_guest_without_ports_goes_the_whole_way_with_its_bus(known: dict[str, type[Scenario]]) -> None:
+    stand = Played(ports=False)
+    with Strategy(stand, known) as lane:
+        assert tried(lane, known["net"]).outcome is Outcome.GREEN
+    assert stand.benches == [["boot", "install", "net"]]
 
 
 def test_a_skipped_cell_costs_no_guest(known: dict[str, type[Scenario]]) -> None:
