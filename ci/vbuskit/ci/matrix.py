@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -63,8 +63,9 @@ class Workshop:
         self.diary = Diary(self.places)
         self._undo = ExitStack()
         self._input = given or None
-        self._lease = ExitStack()
+        self._hosting = ExitStack()
         self._host: Host | None = None
+        self._serves = ""  # the group that it is leased for
 
     @cached_property
     def programs(self) -> dict[str, Artifact]:
@@ -73,18 +74,19 @@ class Workshop:
         return given or programs_of(self.run, self.places, self.diary, self.config.option.defect)
 
     def host_for(self, group: str) -> Host:
-        """A private one or a named one is the same for all that this process tries; a pool's is leased."""
-        option, logs = self.config.option, self.places.out / "logs"
-        if option.hosts:
-            self._lease.close()
-            leased = leased_host(self.run, option.hosts, logs, group, self._input)
-            self._host = self._lease.enter_context(leased)
+        """The one that there is, while it lives; a pool's serves one group."""
+        if self._host is not None and self._host.ended() is None and self._serves in ("", group):
             return self._host
-        if self._host is None:
-            name = f"host-{self.worker}"
-            uri = option.connect
-            made: Host = ForeignHost(uri, logs / name) if uri else PrivateHost(self.run, name, logs / name)
-            self._host = self._undo.enter_context(made)
+        self._hosting.close()
+        option, logs, name = self.config.option, self.places.out / "logs", f"host-{self.worker}"
+        made: AbstractContextManager[Host]
+        if option.hosts:
+            made, self._serves = leased_host(self.run, option.hosts, logs, group, self._input), group
+        elif option.connect:
+            made = ForeignHost(option.connect, logs / name)
+        else:
+            made = PrivateHost(self.run, name, logs / name)
+        self._host = self._hosting.enter_context(made)
         return self._host
 
     def stand(self, where: Coordinates) -> Stand:
@@ -113,14 +115,12 @@ class Workshop:
             defect=option.defect,
             machine=where.machine,
         )
-        programs = self._programs(where.host)
+        programs, host = self._programs(where.host), partial(self.host_for, where.group)
         if option.here:
             build = partial(modules, defect=defect)
             release = newest_release(kind.kernel.flavour)
             golden = self._golden(where.drivers, release, release)
-            return road(release=release, build=build, golden=golden).stand(
-                self.host_for(where.group), programs
-            )
+            return road(release=release, build=build, golden=golden).stand(host, programs)
         with self.diary.step(f"{kind.name}: build root"):
             release = site_for(self.run, self.places, kind.kernel).release
         made = partial(delivery, self.run, own, kind.family)
@@ -131,7 +131,7 @@ class Workshop:
             first=partial(made, kind.kernel, option.defect),
             update=partial(made, kind.update, option.defect) if kind.update else None,
             golden=self._golden(where.drivers, kind.kernel.name, release),
-        ).stand(self.host_for(where.group), programs)
+        ).stand(host, programs)
 
     @property
     def _goldens(self) -> Goldens:
@@ -161,7 +161,7 @@ class Workshop:
             noted(self._host, where.id)
 
     def close(self) -> None:
-        self._lease.close()
+        self._hosting.close()
         self._undo.close()
 
 

@@ -184,8 +184,8 @@ class Road:
         version = (self.places.tree / "VERSION").read_text().strip()
         return Goods(iso=iso, packages=packages, version=version, signer=common_name(key.certificate))
 
-    def stand(self, host: Host, programs: Mapping[str, Artifact]) -> Stand:
-        """What the guest is made of, made now; `host` is entered already."""
+    def stand(self, host: Callable[[], Host], programs: Mapping[str, Artifact]) -> Stand:
+        """What the guest is made of, made now; `host` gives one that is entered already."""
         name = self.kind.name
         with self.diary.step(f"{name}: drivers, packages, ISO"):
             goods = self.goods()
@@ -239,7 +239,7 @@ class Stand:
     """The end of the road: each `bench` is a new guest of that image on a new bus of that host."""
 
     road: Road
-    host: Host
+    host: Callable[[], Host]
     programs: Mapping[str, Artifact]
     goods: Goods
     image: Image
@@ -247,18 +247,18 @@ class Stand:
     @contextmanager
     def bench(self) -> Iterator[Bench]:
         """The guest is off."""
-        road, goods = self.road, self.goods
-        [iso] = self.host.bring(goods.iso.path)
+        road, goods, host = self.road, self.goods, self.host()
+        [iso] = host.bring(goods.iso.path)
         with (
             road.diary.step(f"{road.kind.name}: guest"),
             patience(road.kind.patience),
-            road.bus(self.host, self.programs) as bus,
-            road.guest(self.host, self.image, bus) as guest,
+            road.bus(host, self.programs) as bus,
+            road.guest(host, self.image, bus) as guest,
         ):
             yield Bench(
                 run=road.run,
                 places=road.places,
-                host=self.host,
+                host=host,
                 guest=guest,
                 image=self.image,
                 bus=bus,

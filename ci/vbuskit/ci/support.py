@@ -99,7 +99,9 @@ class Former:
             known = ", ".join(dict.fromkeys(cell.guest for cell in cells))
             raise UsageError(f"{self.name}: no guest of this run", hint=f"{self.out} has: {known or 'none'}")
         yield "results.json", results.encode(self.out, found, own)
-        folders = [self.out / "guests" / self.name / "logs", self.out / "logs"]
+        guests = self.out / "guests"  # one on other axes has them behind its name
+        own_folders = [guests / self.name, *sorted(guests.glob(f"{self.name}_*"))]
+        folders = [*(folder / "logs" for folder in own_folders), self.out / "logs"]
         paths = dict.fromkeys(path for cell in own for path in cell.logs)
         more = (path for folder in folders if folder.is_dir() for path in sorted(folder.rglob("*")))
         for path in [*paths, *more]:

@@ -47,7 +47,6 @@ class Strategy:
         self._known = known or {kind.name: kind for kind in scenarios()}
         self._undo = ExitStack()
         self._bench: Bench | None = None
-        self._granted = 1.0
         self._reached: set[str] = set()
         self._verdicts: dict[str, Cell] = {}
 
@@ -75,14 +74,14 @@ class Strategy:
     def bench(self) -> Bench:
         """The one that is there, or a new one, whose guest is off."""
         if self._bench is None:
-            self._granted = self._undo.enter_context(unhurried())
+            self._undo.enter_context(unhurried())
             self._bench = self._undo.enter_context(self._stand.bench())
         return self._bench
 
     def tried(self, kind: type[Scenario], cell: Cell) -> Cell:
         """The same cell, judged. Raises Blocked when the machine, and not what was tried, made it red."""
         way = 0.0
-        with judged(cell), self._examined(cell):
+        with judged(cell), examined(cell, lambda: self._bench):
             start = time.monotonic()
             try:
                 bench = self.transition(kind.needs)
@@ -122,11 +121,6 @@ class Strategy:
         self._reached.update(STAGED)
         bench.guest.plug(bench.bus.socket)
         bench.bus.confirmed()
-
-    def _examined(self, cell: Cell) -> AbstractContextManager[None]:
-        return examined(
-            cell, lambda: self._bench, installed="install" in self._reached, granted=self._granted
-        )
 
     def _prepare(self, bench: Bench, kind: type[Scenario]) -> None:
         """Its body without a cell of its own, on a bench where it has not been tried."""

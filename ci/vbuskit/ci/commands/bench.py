@@ -93,7 +93,7 @@ def in_guest(places: Places, options: argparse.Namespace) -> Result:
         programs = programs_of(run, places, diary, "none")
         with (
             PrivateHost(run, "host", places.out / "logs" / "host") as host,
-            Strategy(road.stand(host, programs)) as strategy,
+            Strategy(road.stand(lambda: host, programs)) as strategy,
         ):
             # The guest runs, with drivers as a user installs them, and both sides agree.
             there = strategy.transition(["negotiate"])

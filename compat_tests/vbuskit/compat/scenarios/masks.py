@@ -22,7 +22,7 @@ CARD = Card(name="masks", number=7)
 DISK = Disk(name="masks", number=7, mib=8)
 SIZE = MIB
 PLAIN = 1514  # bytes of the longest frame that nobody has to segment
-SG, TSO = 0, 0x6  # venet_abi.h: the bits for TCP over IPv4 and IPv6
+SG, TSO = 0, 0x2  # venet_abi.h: segments of TCP over IPv4
 
 Bit = tuple[int, int]  # a group, and a number that has this one bit
 Mask = dict[int, int]  # bits by group
