@@ -64,9 +64,9 @@ def results(out: Path) -> list[dict[str, Any]]:
     return list(json.loads(file.read_text())["cells"]) if file.exists() else []
 
 
-def reason(out: Path, name: str) -> str:
-    """Why that cell is red."""
-    return str(next(cell["reason"] for cell in results(out) if cell["name"] == name))
+def verdict(out: Path, name: str) -> tuple[str, str]:
+    """Why that cell is red, and what it is put down to."""
+    return next((cell["reason"], cell["blame"]) for cell in results(out) if cell["name"] == name)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,9 @@ def test_a_planted_defect_turns_the_cell_red_that_is_there_for_it(
     code, cells = run(out, "--defect", defect, "--only", cell)
     red = [name for name, outcome in cells.items() if outcome != "green"]
     assert (code, red) == (1, [cell])
-    assert words in reason(out, cell)
+    reason, blame = verdict(out, cell)
+    assert words in reason
+    assert blame == "product"
 
 
 def test_every_defect_of_the_usual_guest_is_planted_in_a_test() -> None:
@@ -135,4 +137,6 @@ def test_a_defect_of_the_packages_is_told_of_when_they_are_installed_before_any_
 ) -> None:
     code, cells = run(out, "--defect", defect, "--only", "install")
     assert (code, cells) == (1, {"boot": "green", "install": "red"})
-    assert [each for each in words if each not in reason(out, "install")] == []
+    reason, blame = verdict(out, "install")
+    assert [each for each in words if each not in reason] == []
+    assert blame == "product"
