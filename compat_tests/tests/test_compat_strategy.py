@@ -43,7 +43,7 @@ class Played:
             hardware=SimpleNamespace(has_ports=self.ports),
             plug=lambda bus: ran.append(f"plugged {bus}"),
         )
-        bus = SimpleNamespace(socket="bus", confirmed=lambda: None)
+        bus = SimpleNamespace(socket="bus", ready=lambda guest: ran.append("ready"))
         yield cast(Bench, SimpleNamespace(guest=guest, host=self.host, bus=bus, ran=ran))
         self.open -= 1
 
@@ -104,7 +104,7 @@ def test_who_comes_first_finds_what_it_needs_without_a_cell_of_its_own(
     stand = Played()
     with Strategy(stand, known) as lane:
         assert tried(lane, known["net"]).outcome is Outcome.GREEN
-    assert stand.benches == [["boot", "install", "plugged bus", "net"]]
+    assert stand.benches == [["boot", "install", "plugged bus", "ready", "net"]]
 
 
 def test_after_a_red_cell_the_next_one_finds_another_guest_on_which_the_way_is_gone_again(
@@ -115,7 +115,7 @@ def test_after_a_red_cell_the_next_one_finds_another_guest_on_which_the_way_is_g
     with Strategy(stand, known) as lane:
         cells = [tried(lane, kind) for kind in known.values()]
     assert [cell.outcome for cell in cells] == [Outcome.GREEN, Outcome.GREEN, Outcome.RED, Outcome.GREEN]
-    assert stand.benches == [["boot", "install", "kill"], ["boot", "install", "plugged bus", "net"]]
+    assert stand.benches == [["boot", "install", "kill"], ["boot", "install", "plugged bus", "ready", "net"]]
 
 
 def test_what_needs_a_red_one_is_skipped_and_names_it(known: dict[str, type[Scenario]]) -> None:
@@ -152,7 +152,7 @@ def test_a_guest_that_is_restored_has_its_installation_behind_it(
     with Strategy(stand, known) as lane:
         assert tried(lane, known["net"]).outcome is Outcome.GREEN
         assert tried(lane, known["kill"]).outcome is Outcome.GREEN
-    assert stand.benches == [["plugged bus", "net", "kill"]]
+    assert stand.benches == [["plugged bus", "ready", "net", "kill"]]
     assert keys[0][:2] == ["boot", "install"]
 
 

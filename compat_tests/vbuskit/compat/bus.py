@@ -303,6 +303,15 @@ class Bus:
         has_interface = until(lambda: guest.execute(there).out, PATIENCE, pause=0.005)
         return self.state(guest, card) + ("" if has_interface else f", no interface in {PATIENCE:g} s")
 
+    def ready(self, guest: Guest) -> None:
+        """Return once both sides are connected and the guest has opened each card."""
+        self.confirmed()
+        for card in self.cards:
+            self._opened(guest, card)
+
+    def _opened(self, guest: Guest, card: Card) -> None:
+        self._until(f"{card.name} open", lambda: self.appears(guest, card) == "open" or None)
+
     def vanishes(self, guest: Guest, card: Card) -> str:
         """`gone`, once the driver has let go: attributes go before that, the folder after."""
         folder = f"ls -d {folders(card.uuid)} 2>/dev/null"

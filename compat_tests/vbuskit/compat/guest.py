@@ -9,7 +9,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -106,7 +106,6 @@ class Guest:
         self.name = hardware.name
         self.serial = hardware.serial
         self.hardware = hardware
-        self.leases = ExitStack()  # what it stands on, such as a snapshot; closed once it is off for good
         self._connection = connection
         self._domain: Domain | None = None
         self._agent: Agent | None = None
@@ -309,13 +308,12 @@ class Guest:
     ) -> None:
         if self._domain is None:
             return
-        with self.leases:
-            try:
-                self.off()
-            except VirtError:
-                # A libvirtd that is dead itself does not end it with the connection (START_AUTODESTROY).
-                qemu = qemu_of(self._domain.uuid)
-                if qemu:
-                    os.kill(qemu, signal.SIGKILL)
-                elif error is None and self.state() != UNKNOWN:
-                    raise
+        try:
+            self.off()
+        except VirtError:
+            # A libvirtd that is dead itself does not end it with the connection (START_AUTODESTROY).
+            qemu = qemu_of(self._domain.uuid)
+            if qemu:
+                os.kill(qemu, signal.SIGKILL)
+            elif error is None and self.state() != UNKNOWN:
+                raise

@@ -13,7 +13,7 @@ import os
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 from vbuskit.base.artifact import Artifact, digest_of, write
 from vbuskit.base.errors import Blocked, Refused
 from vbuskit.base.places import Places, make
-from vbuskit.base.remembered import locked as held
-from vbuskit.base.shelf import draft_on, has_room, locked, sweep, trusted
+from vbuskit.base.shelf import draft_on, has_room, hold, locked, removed, sweep, trusted
 from vbuskit.base.virt import VirtError
 from vbuskit.compat.domain import Hardware, domain_xml
 from vbuskit.compat.images import overlay
@@ -117,7 +116,7 @@ def restored(bench: Bench, key: str) -> bool:
     """Whether the guest runs as the snapshot has it; one that is not there, damaged or no use is none."""
     try:
         restore(bench, key)
-    except (Refused, FileNotFoundError):
+    except Refused:
         return False
     except VirtError:  # such as another build of QEMU under the same version
         shutil.rmtree(shelf_of(bench.places) / key, ignore_errors=True)
@@ -126,15 +125,12 @@ def restored(bench: Bench, key: str) -> bool:
 
 
 def restore(bench: Bench, key: str) -> None:
-    """The guest runs as it was kept, on a disk of its own upon the snapshot's, which stays while it runs."""
-    guest, folder = bench.guest, shelf_of(bench.places) / key
-    with ExitStack() as lease:
-        lease.enter_context(leased(folder))
-        snapshot = load(folder)
-        upon(bench, snapshot.disk.path)
-        guest.restore(snapshot.memory.path)
-        guest.leases.close()  # of the one that it stood on before
-        guest.leases.push(lease.pop_all())
+    """The guest runs as it was kept, on a disk of its own upon the snapshot's, which stays."""
+    folder = shelf_of(bench.places) / key
+    hold(folder)
+    snapshot = load(folder)
+    upon(bench, snapshot.disk.path)
+    bench.guest.restore(snapshot.memory.path)
 
 
 def upon(bench: Bench, base: Path) -> None:
@@ -155,7 +151,6 @@ def load(folder: Path) -> Snapshot:
         raise Refused(f"{folder.name}: no finished snapshot") from error
     memory.verify()
     disk.verify()
-    os.utime(folder)  # it is young again
     return Snapshot(memory, disk)
 
 
@@ -193,8 +188,7 @@ def make_room(shelf: Path, room: int) -> None:
     for folder in kept:
         if sum(sizes.values()) + room <= LIMIT and shutil.disk_usage(shelf).free >= room:
             break
-        with suppress(BlockingIOError), held(folder, fcntl.LOCK_NB):
-            shutil.rmtree(folder)
+        if removed(folder):
             del sizes[folder]
     has_room(shelf, "a snapshot", room)
 
@@ -214,14 +208,3 @@ def turn(places: Places, key: str) -> Iterator[None]:
     with (shelf_of(places) / f".turn-{key[:2]}").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@contextmanager
-def leased(folder: Path) -> Iterator[None]:
-    """Nobody lets go of the snapshot inside the block: the guest may open its disk again."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(handle)

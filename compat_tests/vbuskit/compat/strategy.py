@@ -120,7 +120,7 @@ class Strategy:
         stage(bench, [*STAGED, *sources], prepare)
         self._reached.update(STAGED)
         bench.guest.plug(bench.bus.socket)
-        bench.bus.confirmed()
+        bench.bus.ready(bench.guest)  # or what opens later looks like a leak of the next cell
 
     def _prepare(self, bench: Bench, kind: type[Scenario]) -> None:
         """Its body without a cell of its own, on a bench where it has not been tried."""

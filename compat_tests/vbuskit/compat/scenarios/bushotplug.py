@@ -16,6 +16,7 @@ from vbuskit.compat.scenario import Scenario
 from vbuskit.compat.scenarios.boot import complaints
 from vbuskit.compat.scenarios.install import loaded
 from vbuskit.compat.scenarios.leaks import is_watched, lost
+from vbuskit.compat.scenarios.lost import SOUTH
 from vbuskit.compat.scenarios.power import BUSY, works
 from vbuskit.compat.traffic import flood
 
@@ -33,6 +34,7 @@ class BusHotplug(Scenario):
     title = "the bus is plugged in and out: idle, under reads, writes and pings, and after its host has died"
     order = 83
     needs = ("install",)
+    provokes = SOUTH
     cold = True
     long = True
     not_on = (("machine=i440fx", "a bus is plugged into a PCI Express root port, and i440fx has none"),)

@@ -22,6 +22,7 @@ class Restored(Scenario):
     title = "the guest is saved under traffic, reads and writes, and goes on with another vbusd's window"
     order = 77
     needs = ("install",)
+    provokes = r"epoch [0-9a-f]+ \(the window holds another image\)"
 
     def run(self, bench: Bench, cell: Cell) -> None:
         name = bring_up(bench, bench.bus.net)
