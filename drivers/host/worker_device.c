@@ -58,13 +58,15 @@ uint32_t vbus_device_able(struct vbus_device *dev, uint32_t gid, uint32_t wanted
 static void apply_mask(struct vbus_device *dev)
 {
 	struct vbus_features *f = &dev->features;
-	uint32_t i, k;
+	uint32_t bits, i, k;
 
-	for (i = 0; i < VBUSD_GROUPS; i++)
-		for (k = 0; k < f->count; k++)
-			if (f->group[k].gid == dev->mask[i].gid)
-				vbus_features_mask(f, dev->mask[i].gid,
-						   dev->mask[i].bits & f->group[k].supported);
+	for (k = 0; k < f->count; k++) {
+		/* The rest of the list is zeroes, which mask nothing of group 0. */
+		for (bits = 0, i = 0; i < VBUSD_GROUPS; i++)
+			if (dev->mask[i].gid == f->group[k].gid)
+				bits |= dev->mask[i].bits;
+		vbus_features_mask(f, f->group[k].gid, bits & f->group[k].supported);
+	}
 }
 
 static void support(struct vbus_device *dev)

@@ -143,6 +143,31 @@ static bool test_the_worker_after_a_killed_one_takes_its_offloads_back(void)
 	return true;
 }
 
+static uint32_t masked(uint32_t gid)
+{
+	struct vbusd_device_status s = { 0 };
+	uint32_t i;
+
+	rig_device_status(&rig, "b", 0, &s);
+	for (i = 0; i < s.groups; i++)
+		if (s.group[i].gid == gid)
+			return s.group[i].masked;
+	return 0;
+}
+
+/* The worker gets a list of masks that ends in zeroes, and 0 is this group's number. */
+static bool test_a_bit_of_group_0_is_masked_like_any_other(void)
+{
+	struct vbusd_request q = rig_request(VBUSD_MASK);
+
+	q.flags = VBUSD_ALL_DEVICES;
+	q.mask[0] = (struct vbus_mask){ VENET_GROUP_SG, VENET_SG_TSO4 };
+	CHECK(rig_ask(&rig, &q, NULL) == VBUSD_OK);
+	CHECK(RIG_UNTIL(masked(VENET_GROUP_SG) == VENET_SG_TSO4));
+	CHECK(open_card(ALL, 1) && card.sg == (ALL & ~VENET_SG_TSO4));
+	return true;
+}
+
 /* ---- TCP ---- */
 
 static uint32_t sum_of(const uint8_t *at, uint32_t len, uint32_t sum)
@@ -454,6 +479,7 @@ static const struct tap_test tests[] = {
 	TEST(test_the_interface_leaves_to_the_guest_what_it_takes_and_as_long_as_it_does),
 	TEST(test_a_guest_that_is_gone_leaves_no_offloads_behind),
 	TEST(test_the_worker_after_a_killed_one_takes_its_offloads_back),
+	TEST(test_a_bit_of_group_0_is_masked_like_any_other),
 	TEST(test_a_tcp_stream_goes_in_frames_of_64_kib_both_ways),
 	TEST(test_a_tcp_stream_goes_in_frames_of_64_kib_through_a_card_with_two_pairs),
 	TEST(test_without_offloads_the_kernel_does_all_itself),
