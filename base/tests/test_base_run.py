@@ -150,7 +150,7 @@ def test_a_program_that_finds_the_disk_full_is_blocked_and_has_not_failed() -> N
 
 
 def test_a_dialogue_hears_line_by_line_and_says_when_it_is_over(tmp_path: Path) -> None:
-    words = ["sh", "-c", "echo first; echo second; read word; echo $word; printf unfinished"]
+    words = ["sh", "-c", r"printf 'first\nsecond\n'; read word; echo $word; printf unfinished"]
     with Runner().converse(words, errors=tmp_path / "errors") as dialogue:
         assert (dialogue.heard(10), dialogue.heard(0), dialogue.heard(0)) == ("first", "second", None)
         assert not dialogue.is_over
