@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from vbuskit.base.errors import UsageError
-from vbuskit.base.places import ROOT
+from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Runner
 from vbuskit.ci.commands.matrix import PROFILES, fitting, listed
+from vbuskit.ci.matrix import Desk
+from vbuskit.ci.road import Diary
+from vbuskit.compat.cells import Blame, Cell, Outcome
 from vbuskit.compat.guests import choose_guests
 from vbuskit.compat.scenario import choose
 
@@ -137,3 +140,17 @@ def test_the_cells_of_a_killed_worker_run_elsewhere_and_the_killed_attempt_is_sh
         three = cells["debian-12/three"]  # on the way to it, too
         for cell in (two, three):
             assert (cell["outcome"], cell["blame"], len(cell["retries"])) == ("red", "infrastructure", 1)
+
+
+@pytest.mark.parametrize("again", [Outcome.GREEN, None])
+def test_a_red_cell_whose_worker_dies_after_it_stays_as_it_was(
+    again: Outcome | None, tmp_path: Path
+) -> None:
+    desk = Desk(Diary(Places.from_environment(tmp_path)), {})
+    red = Cell("kill", "title", "debian-12", Outcome.RED, reason="lost a byte", blame=Blame.PRODUCT)
+    desk.pytest_vbuskit_cell(red, "debian-12/kill")
+    desk.pytest_handlecrashitem("x.py::test_cell[debian-12/kill]")
+    if again:
+        desk.pytest_vbuskit_cell(Cell("kill", "title", "debian-12", again), "debian-12/kill")
+    (seen,) = desk.finish()
+    assert (seen.outcome, seen.reason, seen.blame) == (Outcome.RED, "lost a byte", Blame.PRODUCT)

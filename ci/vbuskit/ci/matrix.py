@@ -297,13 +297,18 @@ class Desk:
 
     def pytest_vbuskit_cell(self, cell: Cell, id: str) -> None:
         cell.retries = [*self._lost.pop(id, ()), *cell.retries]
-        self.cells[id] = told(cell)
+        if not self._is_red(id):
+            self.cells[id] = told(cell)
+
+    def _is_red(self, id: str) -> bool:
+        """Whether it was so before its worker died; trying it again makes no such cell any better."""
+        return id in self.cells and self.cells[id].outcome is Outcome.RED
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
         """xdist gives the cells of a worker that is gone to another one, this one first."""
         found = NODE.search(crashitem)
-        if found:
+        if found and not self._is_red(found["id"]):
             gone = Retry(Outcome.RED, 0.0, "the process that tried it was killed", Blame.INFRASTRUCTURE)
             self._lost.setdefault(found["id"], []).append(gone)
 
