@@ -5,18 +5,23 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from vbuskit.base.errors import UsageError
 from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Runner
+from vbuskit.ci import matrix
 from vbuskit.ci.commands.matrix import PROFILES, fitting, listed
-from vbuskit.ci.matrix import Desk
+from vbuskit.ci.matrix import Desk, Workshop
 from vbuskit.ci.road import Diary
 from vbuskit.compat.cells import Blame, Cell, Outcome
 from vbuskit.compat.guests import choose_guests
+from vbuskit.compat.plan import Coordinates
 from vbuskit.compat.scenario import choose
 
 
@@ -154,3 +159,23 @@ def test_a_red_cell_whose_worker_dies_after_it_stays_as_it_was(
         desk.pytest_vbuskit_cell(Cell("kill", "title", "debian-12", again), "debian-12/kill")
     (seen,) = desk.finish()
     assert (seen.outcome, seen.reason, seen.blame) == (Outcome.RED, "lost a byte", Blame.PRODUCT)
+
+
+def test_a_cell_is_noted_under_the_lease_of_its_own_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leased(run: Runner, hosts: list[str], logs: Path, what: str, given: object) -> object:
+        return nullcontext(SimpleNamespace(ended=lambda: None, name=f"the host of {what}"))
+
+    seen: list[tuple[str, str]] = []
+    monkeypatch.setattr(matrix, "leased_host", leased)
+    monkeypatch.setattr(matrix, "noted", lambda host, cell: seen.append((host.name, cell)))
+    option = SimpleNamespace(out=tmp_path, hosts=["qemu+ssh://one/system"])
+    shop = Workshop(cast(pytest.Config, SimpleNamespace(option=option)))
+    for name in ("debian-12/boot", "debian-12/install", "debian-13/boot"):
+        shop.noted(Coordinates.parse(name))
+    assert seen == [
+        ("the host of debian-12", "debian-12/boot"),
+        ("the host of debian-12", "debian-12/install"),
+        ("the host of debian-13", "debian-13/boot"),
+    ]

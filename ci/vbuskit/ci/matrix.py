@@ -157,8 +157,8 @@ class Workshop:
 
     def noted(self, where: Coordinates) -> None:
         """A cell starts: a pool's log says so. Raises Blocked when the host is ours no more."""
-        if self._host is not None:
-            noted(self._host, where.id)
+        if self.config.option.hosts:
+            noted(self.host_for(where.group), where.id)
 
     def close(self) -> None:
         self._hosting.close()
