@@ -22,6 +22,7 @@ from vbuskit.ci.road import Diary
 from vbuskit.compat.cells import Blame, Cell, Outcome
 from vbuskit.compat.guests import choose_guests
 from vbuskit.compat.plan import Coordinates
+from vbuskit.compat.plugin import LANES
 from vbuskit.compat.scenario import choose
 
 
@@ -165,7 +166,7 @@ def test_a_cell_is_noted_under_the_lease_of_its_own_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def leased(run: Runner, hosts: list[str], logs: Path, what: str, given: object) -> object:
-        return nullcontext(SimpleNamespace(ended=lambda: None, name=f"the host of {what}"))
+        return nullcontext(SimpleNamespace(ended=lambda: None, lost=lambda: "", name=f"the host of {what}"))
 
     seen: list[tuple[str, str]] = []
     monkeypatch.setattr(matrix, "leased_host", leased)
@@ -179,3 +180,25 @@ def test_a_cell_is_noted_under_the_lease_of_its_own_group(
         ("the host of debian-12", "debian-12/install"),
         ("the host of debian-13", "debian-13/boot"),
     ]
+
+
+def test_a_group_whose_host_was_lost_goes_on_upon_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts: list[str] = []
+    given_up: list[str] = []
+
+    def leased(*_: object) -> object:
+        hosts.append(f"host {len(hosts)}")
+        lost = "" if len(hosts) > 1 else "the lease is lost"
+        return nullcontext(SimpleNamespace(ended=lambda: None, lost=lambda: lost, name=hosts[-1]))
+
+    seen: list[str] = []
+    monkeypatch.setattr(matrix, "leased_host", leased)
+    monkeypatch.setattr(matrix, "noted", lambda host, cell: seen.append(host.name))
+    option = SimpleNamespace(out=tmp_path, hosts=["qemu+ssh://one/system", "qemu+ssh://two/system"])
+    lanes = SimpleNamespace(give_up=lambda: given_up.append("the guest"))
+    shop = Workshop(cast(pytest.Config, SimpleNamespace(option=option, stash={LANES: lanes})))
+    for name in ("boot", "install", "kill"):
+        shop.noted(Coordinates.parse(f"debian-12/{name}"))
+    assert (seen, given_up) == (["host 0", "host 1", "host 1"], ["the guest"])

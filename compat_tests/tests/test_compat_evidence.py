@@ -177,6 +177,16 @@ def test_a_daemon_that_ended_is_seen(rig: Rig) -> None:
     assert tried(rig, raising(VbuskitError("guest: state"))).blame is Blame.INFRASTRUCTURE
 
 
+def test_a_host_that_is_lost_is_asked_nothing_and_is_to_blame(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.ends["vbusd"] = 255  # so says ssh
+    monkeypatch.setattr(Local, "lost", lambda host: "alpha: the lease is lost")
+    cell = tried(rig, raising(VbuskitError("guest: connection is closed")))
+    assert cell.blame == Blame.INFRASTRUCTURE
+    assert cell.evidence[0] == "the host of the pool is lost: alpha: the lease is lost"
+
+
 def test_a_guest_that_does_not_answer_is_asked_nothing(rig: Rig) -> None:
     rig.awake = False
     assert "dmesg.txt" not in {log.name for log in tried(rig, raising(CellRed("x"))).logs}

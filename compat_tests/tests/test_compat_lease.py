@@ -17,6 +17,7 @@ from vbuskit.base.errors import Blocked, Exit, Refused, UsageError, VbuskitError
 from vbuskit.base.run import Arg, Dialogue, Runner
 from vbuskit.base.wait import until
 from vbuskit.compat.lease import LOG, LeaseLog, Overlap, Pool, main, overlaps
+from vbuskit.compat.remote import RemoteHost
 from vbuskit.compat.ssh import Address
 
 SSH = """\
@@ -217,10 +218,12 @@ def test_a_lease_that_is_lost_is_noticed_by_its_next_cell(
 ) -> None:
     with pool("one").lease("a") as lease:
         lease.cell("first")
+        assert RemoteHost(Runner(), lease, hosts / "logs").lost() == ""
         os.kill(json.loads((hosts / "one/lock").read_text())["holder"], signal.SIGKILL)
         assert until(lambda: lease.dialogue.poll() is not None, 10)
         with pytest.raises(Blocked, match="the lease is lost"):
             lease.cell("second")
+        assert "the lease is lost" in RemoteHost(Runner(), lease, hosts / "logs").lost()
     assert [event for event, _, _ in events(tmp_path)] == ["take", "cell", "lost"]
 
 

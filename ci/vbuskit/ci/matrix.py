@@ -35,7 +35,7 @@ from vbuskit.compat.evidence import again
 from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import ForeignHost, Host, PrivateHost, raise_stage
 from vbuskit.compat.plan import THIS, Coordinates
-from vbuskit.compat.plugin import PLAN, kind_of, planned_for
+from vbuskit.compat.plugin import LANES, PLAN, kind_of, planned_for
 from vbuskit.compat.pool import leased_host, noted, worker_spec
 from vbuskit.compat.scenario import scenarios
 from vbuskit.compat.strategy import Stand
@@ -74,9 +74,10 @@ class Workshop:
         return given or programs_of(self.run, self.places, self.diary, self.config.option.defect)
 
     def host_for(self, group: str) -> Host:
-        """The one that there is, while it lives; a pool's serves one group."""
-        if self._host is not None and self._host.ended() is None and self._serves in ("", group):
-            return self._host
+        """The one that there is, while it lives; a pool's serves one group, while it is ours."""
+        host = self._host
+        if host and host.ended() is None and not host.lost() and self._serves in ("", group):
+            return host
         self._hosting.close()
         option, logs, name = self.config.option, self.places.out / "logs", f"host-{self.worker}"
         made: AbstractContextManager[Host]
@@ -156,7 +157,9 @@ class Workshop:
         return self.diary.give()
 
     def noted(self, where: Coordinates) -> None:
-        """A cell starts: a pool's log says so. Raises Blocked when the host is ours no more."""
+        """A cell starts: a pool's log says so. Where the host was lost, the cell comes to another one."""
+        if self._host is not None and self._host.lost():
+            self.config.stash[LANES].give_up()
         if self.config.option.hosts:
             noted(self.host_for(where.group), where.id)
 

@@ -132,6 +132,8 @@ def look(
     )
     if bench is None:
         return machine
+    if lost := bench.host.lost():
+        return replace(machine, host=lost)
     guest = bench.guest
     paths = logs(bench)
     serial = newer(paths["serial.log"], before, SERIAL)

@@ -108,6 +108,11 @@ class Lanes:
             self._group = where.group
         return self._strategy
 
+    def give_up(self) -> None:
+        """The host is gone under the guest: the next cell finds another one."""
+        if self._group:
+            self._strategy.give_up()
+
     def close(self) -> None:
         self._group = ""
         self._undo.close()
