@@ -272,14 +272,14 @@ class Desk:
     """Where the cells of a run come in, from this process or from xdist's workers, each told at once.
 
     cells:   by id, in the order in which they came
-    blocked: why the run had to end, or nothing
+    blocked: why the run had to end, and what to do then; or nothing
     """
 
     def __init__(self, diary: Diary, programs: dict[str, Artifact]) -> None:
         self.diary = diary
         self.programs = programs
         self.cells: dict[str, Cell] = {}
-        self.blocked = ""
+        self.blocked: list[str] = []
         self._lost: dict[str, list[Retry]] = {}
         self._session: pytest.Session
 
@@ -296,7 +296,7 @@ class Desk:
             self.pytest_vbuskit_cell(cell_of(document["cell"]), document["id"])
             self.blocked = self.blocked or document["blocked"]
             if self.blocked:
-                self._session.shouldstop = self.blocked
+                self._session.shouldstop = self.blocked[0]
 
     def pytest_vbuskit_cell(self, cell: Cell, id: str) -> None:
         cell.retries = [*self._lost.pop(id, ()), *cell.retries]
@@ -369,7 +369,8 @@ def play(desk: Desk, words: Sequence[str], workers: int) -> None:
         plugins=[desk],
     )
     if desk.blocked:
-        raise Blocked(desk.blocked, hint="free some space, or choose another folder with --out")
+        why, hint = desk.blocked
+        raise Blocked(why, hint=hint)
     if code == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if code in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
