@@ -14,7 +14,7 @@ import pytest
 
 from vbuskit.base.errors import UsageError
 from vbuskit.base.places import ROOT, Places
-from vbuskit.base.run import Runner
+from vbuskit.base.run import Arg, Runner
 from vbuskit.ci import matrix
 from vbuskit.ci.commands.matrix import PROFILES, fitting, listed
 from vbuskit.ci.matrix import Desk, Workshop
@@ -115,7 +115,7 @@ if __name__ == "__main__":
     programs = {"vbusd": Artifact.of(Path(__file__))}
     desk = Desk(Diary(Places.from_environment(HERE / "out")), programs)
     words = [f"--out={HERE / 'out'}", "--guest=debian-12", "--guest=debian-13", "--scenario=three"]
-    play(desk, words, 2)
+    play(desk, [*words, *sys.argv[1:]], 2)
     print(json.dumps([document_of(cell) for cell in desk.finish()]))
 """
 
@@ -146,6 +146,15 @@ def test_the_cells_of_a_killed_worker_run_elsewhere_and_the_killed_attempt_is_sh
         three = cells["debian-12/three"]  # on the way to it, too
         for cell in (two, three):
             assert (cell["outcome"], cell["blame"], len(cell["retries"])) == ("red", "infrastructure", 1)
+
+
+def test_a_run_of_which_cells_were_not_told_is_no_green_one(tmp_path: Path) -> None:
+    (tmp_path / "fake.py").write_text(FAKE)
+    (tmp_path / "times").write_text("0")
+    path = ":".join([str(tmp_path), *sys.path[1:]])
+    words: list[Arg] = [sys.executable, tmp_path / "fake.py", "-k", "one or two"]
+    done = Runner().attempt(words, env={"PYTHONPATH": path}, cwd=tmp_path)
+    assert "VbuskitError: 2 cells of the plan were never told of, such as debian-12/three" in done.err
 
 
 @pytest.mark.parametrize("again", [Outcome.GREEN, None])

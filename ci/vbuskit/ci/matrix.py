@@ -315,6 +315,11 @@ class Desk:
             gone = Retry(Outcome.RED, 0.0, "the process that tried it was killed", Blame.INFRASTRUCTURE)
             self._lost.setdefault(found["id"], []).append(gone)
 
+    def silent(self) -> list[str]:
+        """The cells of the plan, by id, of which nothing has come in."""
+        planned = [each.coordinates.id for each in self._session.config.stash[PLAN] if not each.excluded]
+        return [id for id in planned if id not in self.cells and id not in self._lost]
+
     def finish(self) -> list[Cell]:
         """All cells; one that took every worker with it is red."""
         for id, lost in self._lost.items():
@@ -375,3 +380,6 @@ def play(desk: Desk, words: Sequence[str], workers: int) -> None:
         raise KeyboardInterrupt
     if code in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
         raise VbuskitError("pytest could not try the cells", hint="what it says is above")
+    if silent := desk.silent():
+        many = f"{len(silent)} cells of the plan were never told of"
+        raise VbuskitError(f"{many}, such as {silent[0]}", hint="see logs/ below --out, and run it again")
