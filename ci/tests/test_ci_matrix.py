@@ -77,6 +77,7 @@ strategy.Health = lambda bench: SimpleNamespace(check=lambda cell: None)
 strategy.examined = lambda *_, **__: nullcontext()
 strategy.unhurried = lambda: nullcontext(1.0)
 strategy.is_here = lambda host: False
+strategy.console = lambda bench: bench.guest.serial
 
 
 class Stand:
