@@ -22,7 +22,7 @@ from vbuskit.base.artifact import Artifact, digest_of, write
 from vbuskit.base.errors import Blocked, Refused
 from vbuskit.base.places import Places, make
 from vbuskit.base.remembered import locked as held
-from vbuskit.base.shelf import draft_on, has_room, locked, sweep, trusted
+from vbuskit.base.shelf import draft_on, has_room, is_held, locked, sweep, trusted
 from vbuskit.base.virt import VirtError
 from vbuskit.compat.domain import Hardware, domain_xml
 from vbuskit.compat.images import overlay
@@ -67,7 +67,8 @@ def stage(bench: Bench, done: Sequence[str], prepare: Callable[[], None]) -> boo
             return True
         upon(bench, bench.image.disk.path)
         prepare()
-        take(bench, key)
+        if not is_used(shelf_of(bench.places) / key):
+            take(bench, key)
     return False
 
 
@@ -120,9 +121,21 @@ def restored(bench: Bench, key: str) -> bool:
     except (Refused, FileNotFoundError):
         return False
     except VirtError:  # such as another build of QEMU under the same version
-        shutil.rmtree(shelf_of(bench.places) / key, ignore_errors=True)
+        bench.guest.leases.close()  # it is off, and its next disk is another one
+        folder = shelf_of(bench.places) / key
+        if not is_used(folder):
+            shutil.rmtree(folder, ignore_errors=True)
         return False
     return True
+
+
+def is_used(folder: Path) -> bool:
+    """Whether a guest stands on it, and it is whole: no use to one, it is not taken from under another."""
+    try:
+        load(folder)
+    except Refused:
+        return False
+    return is_held(folder)
 
 
 def restore(bench: Bench, key: str) -> None:
