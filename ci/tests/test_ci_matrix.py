@@ -12,10 +12,10 @@ from typing import cast
 
 import pytest
 
-from vbuskit.base.errors import UsageError
+from vbuskit.base.errors import Exit, UsageError
 from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Arg, Runner
-from vbuskit.ci import matrix
+from vbuskit.ci import cli, matrix
 from vbuskit.ci.commands.matrix import PROFILES, fitting, listed
 from vbuskit.ci.matrix import Desk, Workshop
 from vbuskit.ci.road import Diary
@@ -54,6 +54,44 @@ def test_the_list_says_which_cells_each_family_has(capsys: pytest.CaptureFixture
     assert "each guest of dkms packages with: boot, dkms" in said
     (debian,) = (line for line in said if line.startswith("each guest of deb packages"))
     assert "update" in debian and "kmp" not in debian
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--hosts", "junk"], "junk: is no host of a pool"),
+        (["--hosts", "qemu+ssh://a/system", "qemu+ssh://a/system"], "a pool has a host twice"),
+        (["--retries", "-1"], "'-1'"),
+        (["--workers", "0"], "'0'"),
+    ],
+)
+def test_words_that_cannot_be_meant_are_a_usage_error_before_anything_is_tried(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> object:
+        raise AssertionError("it was tried")
+
+    monkeypatch.setattr("vbuskit.ci.commands.matrix.played", never)
+    try:
+        assert cli.main(["matrix", "run", *words]) == Exit.USAGE
+    except SystemExit as error:
+        assert error.code == Exit.USAGE
+    assert said in capsys.readouterr().err
+
+
+def test_a_pool_has_no_more_workers_than_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def play(places: Places, words: list[str], *, workers: int, defect: str) -> Exit:
+        seen.append(workers)
+        return Exit.OK
+
+    monkeypatch.setattr("vbuskit.ci.commands.matrix.played", play)
+    hosts = ["--hosts", *(f"qemu+ssh://{name}/system" for name in "abc")]
+    guests = ["--guest", "debian-12", "debian-13", "debian-sid", "debian-12-lts"]
+    for more in ([], ["--workers", "1"]):
+        assert cli.main(["matrix", "run", *guests, *hosts, *more]) == Exit.OK
+    assert seen == [3, 1]
 
 
 # Stands without a guest, and a run of two workers, of which one is killed in the middle of a cell.

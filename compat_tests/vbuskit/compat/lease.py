@@ -165,6 +165,14 @@ def said_last(errors: Path) -> str:
     return printable(lines[-1].strip()) if lines else "the connection has ended"
 
 
+def hosts_checked(hosts: Sequence[str]) -> None:
+    """Raises UsageError for one that is none, or is there twice."""
+    if len({*hosts}) != len(hosts):
+        raise UsageError("a pool has a host twice", hint="name each once")
+    for uri in hosts:
+        Address.of(uri)
+
+
 @dataclass(slots=True)
 class Pool:
     """Hosts by their URIs, for one worker of one run.
@@ -187,10 +195,7 @@ class Pool:
     def __post_init__(self) -> None:
         if not self.hosts:
             raise UsageError("a pool without hosts", hint="--hosts qemu+ssh://USER@HOST/system ...")
-        if len({*self.hosts}) != len(self.hosts):
-            raise UsageError("a pool has a host twice", hint="name each once")
-        for uri in self.hosts:
-            Address.of(uri)
+        hosts_checked(self.hosts)
 
     @property
     def log(self) -> LeaseLog:
