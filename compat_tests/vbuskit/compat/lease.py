@@ -279,11 +279,11 @@ class Pool:
     ) -> bool:
         """Whether the host is ours now. One that waits stays in `waiting`, any other leaves it."""
         line = asked.dialogue.heard(seconds)
-        if line is None and seconds == 0 and not asked.dialogue.is_over:
-            return False
-        said = document(line)
-        if "waits" in said:
+        while "waits" in (said := document(line)):
             self.tell(f"waiting for {asked.uri}: {holder(said['waits'])}")
+            # What came with it is in our hands already: select() would not tell of it.
+            seconds, line = 0, asked.dialogue.heard(0)
+        if line is None and seconds == 0 and not asked.dialogue.is_over:
             return False
         waiting.remove(asked)
         if "taken" in said:
