@@ -17,7 +17,7 @@ from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Arg, Runner
 from vbuskit.ci import cli, matrix
 from vbuskit.ci.commands.matrix import PROFILES, fitting, listed
-from vbuskit.ci.matrix import Desk, Workshop
+from vbuskit.ci.matrix import Desk, Workshop, guests_folders
 from vbuskit.ci.road import Diary
 from vbuskit.compat.cells import Blame, Cell, Outcome
 from vbuskit.compat.guests import choose_guests
@@ -250,3 +250,16 @@ def test_a_group_whose_host_was_lost_goes_on_upon_another_one(
     for name in ("boot", "install", "kill"):
         shop.noted(Coordinates.parse(f"debian-12/{name}"))
     assert (seen, given_up) == (["host 0", "host 1", "host 1"], ["the guest"])
+
+
+def test_who_takes_over_a_guest_finds_what_was_kept_of_its_red_cells(tmp_path: Path) -> None:
+    own = Places.from_environment(tmp_path)
+    red, console, disk = (
+        tmp_path / name for name in ("logs/guest/boot-1/dmesg", "logs/serial.log", "work/disk")
+    )
+    for run, left in (("one", False), ("one", True), ("two", False)):
+        with guests_folders(own, run, keep=True):
+            assert (red.exists(), console.exists(), disk.exists()) == (left, False, False)
+            red.parent.mkdir(parents=True, exist_ok=True)
+            for file in (red, console, disk):
+                file.touch()

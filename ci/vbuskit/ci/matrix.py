@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -63,6 +64,7 @@ class Workshop:
         self.diary = Diary(self.places)
         self._undo = ExitStack()
         self._input = given or None
+        self._run_id = str(given.get("testrunuid") or uuid.uuid4().hex)
         self._hosting = ExitStack()
         self._host: Host | None = None
         self._serves = ""  # the group that it is leased for
@@ -104,7 +106,7 @@ class Workshop:
         option = self.config.option
         defect = planted(option.defect, MODULE_DEFECTS)
         own = replace(self.places, out=self.places.work("guests", folder_of(where)))
-        self._undo.enter_context(fresh_folders(own, option.keep))
+        self._undo.enter_context(guests_folders(own, self._run_id, option.keep))
         more = tuple(dict.fromkeys(package for name in self._scenarios(where) for package in name.packages))
         road = partial(
             Road,
@@ -166,6 +168,19 @@ class Workshop:
     def close(self) -> None:
         self._hosting.close()
         self._undo.close()
+
+
+@contextmanager
+def guests_folders(own: Places, run_id: str, keep: bool) -> Iterator[None]:
+    """Fresh ones. Who takes a guest over from a dead worker of the same run leaves what that one kept."""
+    logs, mark = own.out / "logs", own.out / "logs/.run"
+    taken_over = mark.is_file() and mark.read_text() == run_id
+    with fresh_folders(own, keep, ("work",) if taken_over else ("logs", "work")):
+        for file in logs.iterdir():
+            if file.is_file():  # such as the console of the dead one's guest
+                file.unlink()
+        mark.write_text(run_id)
+        yield
 
 
 def folder_of(where: Coordinates) -> str:
