@@ -63,6 +63,7 @@ CASES: dict[str, tuple[Blame, Evidence]] = {
     "qemu gone, nobody knows how": (PRODUCT, Evidence(error=BROKE, qemu_log="reason=crashed")),
     "libvirtd": (INFRASTRUCTURE, Evidence(error=BROKE, libvirtd=-11)),
     "segfault and libvirtd": (PRODUCT, Evidence(error=BROKE, libvirtd=-9, qemu=-11)),
+    "a lost host": (INFRASTRUCTURE, Evidence(error=BROKE, host="the lease is lost", vbusd=255)),
     "emergency shell of an image": (IMAGE, Evidence(error=LATE, serial="(initramfs) ", **NEW)),
     "dracut's": (IMAGE, Evidence(error=LATE, serial="Entering emergency mode.", **NEW)),
     "emergency shell with our hook": (PRODUCT, Evidence(error=LATE, serial="(initramfs) ", answered=False)),

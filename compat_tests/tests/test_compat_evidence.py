@@ -177,6 +177,44 @@ def test_a_daemon_that_ended_is_seen(rig: Rig) -> None:
     assert tried(rig, raising(VbuskitError("guest: state"))).blame is Blame.INFRASTRUCTURE
 
 
+def test_a_host_that_is_lost_is_asked_nothing_and_is_to_blame(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.ends["vbusd"] = 255  # so says ssh
+    monkeypatch.setattr(Local, "lost", lambda host: "alpha: the lease is lost")
+    cell = tried(rig, raising(VbuskitError("guest: connection is closed")))
+    assert cell.blame == Blame.INFRASTRUCTURE
+    assert cell.evidence[0] == "the host of the pool is lost: alpha: the lease is lost"
+
+
+class Far(SimpleNamespace):
+    """A host behind ssh, with a console that grows by a line each time that it is brought here."""
+
+    said = "of a former cell: Kernel panic - not syncing", "of this one: ordinary"
+
+    def lost(self) -> str:
+        return ""
+
+    def fetch(self, near: Path) -> None:
+        self.count += 1
+        near.write_text("\n".join(self.said[: self.count]) + "\n")
+
+
+def test_the_console_of_a_guest_behind_ssh_is_brought_here_and_judged_from_where_the_cell_began(
+    rig: Rig,
+) -> None:
+    bench = rig.bench
+    far = Far(logs=bench.host.logs, ended=lambda: None, count=0)
+    far_bench = cast(Bench, SimpleNamespace(**{**vars(bench), "host": far}))
+    bench.guest.serial = Path("/nowhere/near/guest-serial.log")
+    cell = Cell("kill", "x", "guest")
+    with judged(cell), examined(cell, lambda: far_bench):
+        raising(VbuskitError("broke"))(cell)
+    (console,) = (log for log in cell.logs if log.name == "serial.log")
+    assert console.read_text() == "of this one: ordinary\n"
+    assert cell.evidence[0].startswith("no rule excuses it")
+
+
 def test_a_guest_that_does_not_answer_is_asked_nothing(rig: Rig) -> None:
     rig.awake = False
     assert "dmesg.txt" not in {log.name for log in tried(rig, raising(CellRed("x"))).logs}

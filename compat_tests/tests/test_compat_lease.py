@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ from vbuskit.base.errors import Blocked, Exit, Refused, UsageError, VbuskitError
 from vbuskit.base.run import Arg, Dialogue, Runner
 from vbuskit.base.wait import until
 from vbuskit.compat.lease import LOG, LeaseLog, Overlap, Pool, main, overlaps
+from vbuskit.compat.remote import RemoteHost
 from vbuskit.compat.ssh import Address
 
 SSH = """\
@@ -139,6 +141,38 @@ def test_the_first_host_that_comes_free_is_taken_when_all_are_held(
             assert lease.uri == uri("two")
 
 
+# A host that comes free as it is waited for: both lines are there at once.
+AT_ONCE = """\
+#!{python}
+import json, os, sys
+heard = b""
+def until(word):
+    global heard
+    while not heard.endswith(word):
+        heard += os.read(0, 1 << 16) or sys.exit(1)
+os.write(1, b'{{"waits": null}}\\n{{"taken": true, "former": null}}\\n')
+until(b"keep\\n")
+os.write(1, b'{{"ready": "scratch", "script": "script", "socket": "socket"}}\\n')
+until(b"release\\n")
+os.write(1, b'{{"released": true}}\\n')
+until(b"bye\\n")
+"""
+
+
+def test_a_host_that_comes_free_as_it_is_waited_for_is_taken(
+    pool: Callable[..., Pool], hosts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin/ssh").write_text(AT_ONCE.format(python=sys.executable))
+
+    def never(*_: object) -> None:
+        raise AssertionError("waits for a host that is there")
+
+    monkeypatch.setattr("vbuskit.compat.lease.select", SimpleNamespace(select=never))
+    with pool("one").lease("a") as held:
+        assert held.scratch == "scratch"
+    assert [event for event, _, _ in events(tmp_path)] == ["take", "release"]
+
+
 def test_a_killed_holder_leaves_no_command_and_its_run_leaves_the_host_alone(
     pool: Callable[..., Pool], hosts: Path, tmp_path: Path
 ) -> None:
@@ -217,10 +251,12 @@ def test_a_lease_that_is_lost_is_noticed_by_its_next_cell(
 ) -> None:
     with pool("one").lease("a") as lease:
         lease.cell("first")
+        assert RemoteHost(Runner(), lease, hosts / "logs").lost() == ""
         os.kill(json.loads((hosts / "one/lock").read_text())["holder"], signal.SIGKILL)
         assert until(lambda: lease.dialogue.poll() is not None, 10)
         with pytest.raises(Blocked, match="the lease is lost"):
             lease.cell("second")
+        assert "the lease is lost" in RemoteHost(Runner(), lease, hosts / "logs").lost()
     assert [event for event, _, _ in events(tmp_path)] == ["take", "cell", "lost"]
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -29,6 +30,7 @@ strategy.Health = lambda bench: SimpleNamespace(check=lambda cell: None)
 strategy.examined = lambda *_, **__: nullcontext()
 strategy.unhurried = lambda: nullcontext(1.0)
 strategy.is_here = lambda host: False
+strategy.console = lambda bench: bench.guest.serial
 LOG = Path(__file__).parent / "log"
 
 
@@ -186,3 +188,30 @@ def test_there_are_no_more_workers_than_cpus_groups_and_memory_carry() -> None:
     assert auto_workers(["a", "b", "c"], 2, 64 * gib, gib) == 2
     assert auto_workers(["a", "b", "c"], 8, 2 * gib, gib) == 2
     assert auto_workers(["a"], 8, 0, gib) == 1
+
+
+# What a cell is reported as, when it never came to be tried: `noted` of a pool is such a hook.
+NO_HOST = """
+import json
+import pytest
+from vbuskit.base.errors import Blocked
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    raise Blocked("no host of the pool can be used", hint="does ssh reach them?")
+
+def pytest_runtest_logreport(report):
+    if hasattr(report, "vbuskit"):
+        print("REPORT", json.dumps(report.vbuskit))
+"""
+
+
+def test_a_cell_that_never_came_to_be_tried_is_red_and_says_why(play: Play, tmp_path: Path) -> None:
+    (tmp_path / "nohost.py").write_text(NO_HOST)
+    done = play("-s", "-p", "nohost", "--guest", "debian-12", "--scenario", "one")
+    (line,) = (line for line in done.out.splitlines() if "REPORT " in line)
+    report = json.loads(line.partition("REPORT ")[2])
+    assert report["blocked"] == ["no host of the pool can be used", "does ssh reach them?"]
+    cell = report["cell"]
+    assert (cell["outcome"], cell["blame"]) == ("red", "infrastructure")
+    assert cell["reason"] == "no host of the pool can be used (does ssh reach them?)"

@@ -22,8 +22,9 @@ def attempts(*results: tuple[Outcome, Blame | None]) -> Callable[[], Cell]:
     return attempt
 
 
-def test_nothing_is_tried_again_unless_it_is_asked_for() -> None:
-    cell = retried(attempts(DISK, GREEN))
+@pytest.mark.parametrize("retries", [0, -1])
+def test_nothing_is_tried_again_unless_it_is_asked_for(retries: int) -> None:
+    cell = retried(attempts(DISK, GREEN), retries)
     assert (cell.outcome, cell.retries) == (Outcome.RED, [])
 
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -289,3 +291,28 @@ def test_of_two_who_want_the_same_one_prepares_and_the_other_one_waits(places: P
         found = sorted(both.map(staged, benches))
     assert found == [False, True]
     assert sum(twin(bench).prepared for bench in benches) == 1
+
+
+def test_a_snapshot_that_libvirt_refuses_to_one_stays_as_it_is_for_another_who_stands_on_it(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(file: Path) -> None:
+        raise VirtError("other: restore: cannot allocate memory", 1)
+
+    one, two = bench_in(places), bench_in(places, "other")
+    staged(one)
+    (disk,) = snapshot.shelf_of(places).glob("*/disk.qcow2")
+    before = disk.stat().st_ino
+    monkeypatch.setattr(twin(two), "restore", refused)
+    with stood_on(disk.parent):
+        assert not staged(two)
+    assert disk.stat().st_ino == before
+
+
+@contextmanager
+def stood_on(folder: Path) -> Iterator[None]:
+    """As by the guest of another process."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    yield
+    os.close(handle)

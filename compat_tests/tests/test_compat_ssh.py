@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vbuskit.base.errors import UsageError
 from vbuskit.base.run import Runner
 from vbuskit.compat.ssh import IDENTITY, KNOWN_HOSTS, Address, Way
 
@@ -87,3 +88,23 @@ def test_the_folder_of_a_killed_owner_goes_with_the_next_one_and_no_other() -> N
     with way("qemu:///system") as first, way("qemu:///system"):
         assert first.folder.is_dir()
         assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "qemu+ssh://alpha/system?keyfile=/k%22%0aProxyCommand%20touch%20/tmp/x",
+        "qemu+ssh://alpha/system?known_hosts=/k%0a",
+        "qemu+ssh://ci%20x@alpha/system",
+        "qemu+ssh://c i@alpha/system",
+    ],
+)
+def test_nothing_in_a_uri_becomes_another_setting_of_ssh(wrong: str) -> None:
+    with pytest.raises(UsageError, match="its user is no name, or a file's name"):
+        Address.of(wrong)
+
+
+def test_a_host_by_its_ipv6_address_is_one_for_ssh_and_for_libvirt() -> None:
+    with way("qemu+ssh://ci@[fd00::1]:2222/system") as made:
+        assert settings(made)["hostname"] == "fd00::1"
+        assert made.uri.startswith("qemu+ssh://[fd00::1]/system?")

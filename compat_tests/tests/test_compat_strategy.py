@@ -70,6 +70,7 @@ def health(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(strategy, "examined", lambda *_, **__: nullcontext())
     monkeypatch.setattr(strategy, "unhurried", lambda: nullcontext(1.0))
     monkeypatch.setattr(strategy, "is_here", lambda host: host == "here")
+    monkeypatch.setattr(strategy, "console", lambda bench: bench.guest.serial)
     monkeypatch.setattr(strategy, "stage", lambda bench, done, prepare: prepare())
     return checked
 

@@ -53,6 +53,12 @@ def hold(folder: Path) -> None:
     raise Refused(f"{folder}: is gone", hint="run it again; it is made anew")
 
 
+def let_go(folder: Path) -> None:
+    """This process uses it no more."""
+    with suppress(KeyError):
+        os.close(HELD.pop(folder))
+
+
 def is_same(handle: int, path: Path) -> bool:
     return os.path.samestat(os.fstat(handle), path.stat())
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -35,7 +36,7 @@ from vbuskit.compat.evidence import again
 from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import ForeignHost, Host, PrivateHost, raise_stage
 from vbuskit.compat.plan import THIS, Coordinates
-from vbuskit.compat.plugin import PLAN, kind_of, planned_for
+from vbuskit.compat.plugin import LANES, PLAN, kind_of, planned_for
 from vbuskit.compat.pool import leased_host, noted, worker_spec
 from vbuskit.compat.scenario import scenarios
 from vbuskit.compat.strategy import Stand
@@ -63,6 +64,7 @@ class Workshop:
         self.diary = Diary(self.places)
         self._undo = ExitStack()
         self._input = given or None
+        self._run_id = str(given.get("testrunuid") or uuid.uuid4().hex)
         self._hosting = ExitStack()
         self._host: Host | None = None
         self._serves = ""  # the group that it is leased for
@@ -74,9 +76,10 @@ class Workshop:
         return given or programs_of(self.run, self.places, self.diary, self.config.option.defect)
 
     def host_for(self, group: str) -> Host:
-        """The one that there is, while it lives; a pool's serves one group."""
-        if self._host is not None and self._host.ended() is None and self._serves in ("", group):
-            return self._host
+        """The one that there is, while it lives; a pool's serves one group, while it is ours."""
+        host = self._host
+        if host and host.ended() is None and not host.lost() and self._serves in ("", group):
+            return host
         self._hosting.close()
         option, logs, name = self.config.option, self.places.out / "logs", f"host-{self.worker}"
         made: AbstractContextManager[Host]
@@ -103,7 +106,7 @@ class Workshop:
         option = self.config.option
         defect = planted(option.defect, MODULE_DEFECTS)
         own = replace(self.places, out=self.places.work("guests", folder_of(where)))
-        self._undo.enter_context(fresh_folders(own, option.keep))
+        self._undo.enter_context(guests_folders(own, self._run_id, option.keep))
         more = tuple(dict.fromkeys(package for name in self._scenarios(where) for package in name.packages))
         road = partial(
             Road,
@@ -156,13 +159,28 @@ class Workshop:
         return self.diary.give()
 
     def noted(self, where: Coordinates) -> None:
-        """A cell starts: a pool's log says so. Raises Blocked when the host is ours no more."""
-        if self._host is not None:
-            noted(self._host, where.id)
+        """A cell starts: a pool's log says so. Where the host was lost, the cell comes to another one."""
+        if self._host is not None and self._host.lost():
+            self.config.stash[LANES].give_up()
+        if self.config.option.hosts:
+            noted(self.host_for(where.group), where.id)
 
     def close(self) -> None:
         self._hosting.close()
         self._undo.close()
+
+
+@contextmanager
+def guests_folders(own: Places, run_id: str, keep: bool) -> Iterator[None]:
+    """Fresh ones. Who takes a guest over from a dead worker of the same run leaves what that one kept."""
+    logs, mark = own.out / "logs", own.out / "logs/.run"
+    taken_over = mark.is_file() and mark.read_text() == run_id
+    with fresh_folders(own, keep, ("work",) if taken_over else ("logs", "work")):
+        for file in logs.iterdir():
+            if file.is_file():  # such as the console of the dead one's guest
+                file.unlink()
+        mark.write_text(run_id)
+        yield
 
 
 def folder_of(where: Coordinates) -> str:
@@ -269,14 +287,14 @@ class Desk:
     """Where the cells of a run come in, from this process or from xdist's workers, each told at once.
 
     cells:   by id, in the order in which they came
-    blocked: why the run had to end, or nothing
+    blocked: why the run had to end, and what to do then; or nothing
     """
 
     def __init__(self, diary: Diary, programs: dict[str, Artifact]) -> None:
         self.diary = diary
         self.programs = programs
         self.cells: dict[str, Cell] = {}
-        self.blocked = ""
+        self.blocked: list[str] = []
         self._lost: dict[str, list[Retry]] = {}
         self._session: pytest.Session
 
@@ -293,19 +311,29 @@ class Desk:
             self.pytest_vbuskit_cell(cell_of(document["cell"]), document["id"])
             self.blocked = self.blocked or document["blocked"]
             if self.blocked:
-                self._session.shouldstop = self.blocked
+                self._session.shouldstop = self.blocked[0]
 
     def pytest_vbuskit_cell(self, cell: Cell, id: str) -> None:
         cell.retries = [*self._lost.pop(id, ()), *cell.retries]
-        self.cells[id] = told(cell)
+        if not self._is_red(id):
+            self.cells[id] = told(cell)
+
+    def _is_red(self, id: str) -> bool:
+        """Whether it was so before its worker died; trying it again makes no such cell any better."""
+        return id in self.cells and self.cells[id].outcome is Outcome.RED
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
         """xdist gives the cells of a worker that is gone to another one, this one first."""
         found = NODE.search(crashitem)
-        if found:
+        if found and not self._is_red(found["id"]):
             gone = Retry(Outcome.RED, 0.0, "the process that tried it was killed", Blame.INFRASTRUCTURE)
             self._lost.setdefault(found["id"], []).append(gone)
+
+    def silent(self) -> list[str]:
+        """The cells of the plan, by id, of which nothing has come in."""
+        planned = [each.coordinates.id for each in self._session.config.stash[PLAN] if not each.excluded]
+        return [id for id in planned if id not in self.cells and id not in self._lost]
 
     def finish(self) -> list[Cell]:
         """All cells; one that took every worker with it is red."""
@@ -361,8 +389,12 @@ def play(desk: Desk, words: Sequence[str], workers: int) -> None:
         plugins=[desk],
     )
     if desk.blocked:
-        raise Blocked(desk.blocked, hint="free some space, or choose another folder with --out")
+        why, hint = desk.blocked
+        raise Blocked(why, hint=hint)
     if code == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if code in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
         raise VbuskitError("pytest could not try the cells", hint="what it says is above")
+    if silent := desk.silent():
+        many = f"{len(silent)} cells of the plan were never told of"
+        raise VbuskitError(f"{many}, such as {silent[0]}", hint="see logs/ below --out, and run it again")

@@ -60,9 +60,9 @@ def alone(places: Places) -> Iterator[None]:
 
 
 @contextmanager
-def fresh_folders(places: Places, keep: bool) -> Iterator[None]:
+def fresh_folders(places: Places, keep: bool, names: Sequence[str] = ("logs", "work")) -> Iterator[None]:
     """out/logs and out/work without what an earlier run left, also when it was killed."""
-    for name in ("logs", "work"):
+    for name in names:
         shutil.rmtree(places.out / name, ignore_errors=True)
         places.work(name)
     try:

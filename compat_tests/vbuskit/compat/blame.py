@@ -60,6 +60,7 @@ class Evidence:
     serial, qemu_log, vbusd_log: the ends of these, as far as they are of this cell
     sick:      lines of the kernel's log that no healthy guest has
     qemu, libvirtd, vbusd: how they ended; None: they run, or nobody knows how
+    host:      of a pool, why it is ours no more; all that ran there ended with it
     rested:    QEMU had nothing to do when a wait ran out
     oom_kills: of the host's kernel, since the cell began
     room:      free bytes of the folders that it writes to
@@ -78,6 +79,7 @@ class Evidence:
     libvirtd: int | None = None
     vbusd: int | None = None
     vbusd_log: str = ""
+    host: str = ""
     rested: bool | None = None
     oom_kills: int = 0
     room: Mapping[str, int] = field(default_factory=dict)
@@ -248,6 +250,7 @@ UNKNOWN = "no rule excuses it: what is not known to be another's is ours"
 RULES = (
     Rule(Blame.INFRASTRUCTURE, "a disk of the host is full", full),
     Rule(Blame.INFRASTRUCTURE, "the host has no memory left", no_memory),
+    Rule(Blame.INFRASTRUCTURE, "the host of the pool is lost", lambda evidence: evidence.host),
     Rule(Blame.PRODUCT, "vbusd or its worker ended by itself", crash_of_ours),
     Rule(Blame.PRODUCT, "QEMU crashed, and our device is what is special about it", crash_of_qemu),
     Rule(Blame.INFRASTRUCTURE, "libvirtd ended, which is none of ours", libvirtd_gone),

@@ -11,7 +11,7 @@ import os
 import shlex
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import gettempdir
@@ -48,6 +48,7 @@ class Before:
     def now(cls, bench: Bench | None) -> Before:
         """Without a bench, as the last one's logs were: the next one goes on in the same files."""
         if bench is not None:
+            bring_console(bench)
             LAST.clear()
             LAST.update((path, size(path)) for path in logs(bench).values())
         return cls(oom_kills(), dict(LAST))
@@ -132,7 +133,10 @@ def look(
     )
     if bench is None:
         return machine
+    if lost := bench.host.lost():
+        return replace(machine, host=lost)
     guest = bench.guest
+    bring_console(bench)
     paths = logs(bench)
     serial = newer(paths["serial.log"], before, SERIAL)
     return replace(
@@ -183,11 +187,24 @@ def logs(bench: Bench) -> dict[str, Path]:
     host = bench.host.logs
     qemu = Path("qemu") / f"{bench.guest.name}.log"
     return {
-        "serial.log": bench.guest.serial,
+        "serial.log": console(bench),
         "qemu.log": next((top / qemu for top in (host, SYSTEM_LOGS) if (top / qemu).is_file()), host / qemu),
         "libvirtd.log": host / "libvirtd.log",
         "vbusd.log": bench.bus.log,
     }
+
+
+def console(bench: Bench) -> Path:
+    """The guest's; of one behind ssh, where it is brought to."""
+    serial = bench.guest.serial
+    return serial if is_here(bench.host) else bench.host.logs / serial.name
+
+
+def bring_console(bench: Bench) -> None:
+    """As it is now; there is none before the guest's first boot."""
+    if not is_here(bench.host) and not bench.host.lost():
+        with suppress(VbuskitError):
+            bench.host.fetch(console(bench))
 
 
 def kept(bench: Bench, cell: Cell, before: Before, *, is_awake: bool) -> list[Path]:

@@ -88,6 +88,10 @@ class Host(Protocol):
         """How its libvirtd ended, if that is known; None: it runs."""
         ...
 
+    def lost(self) -> str:
+        """Why it is ours no more; nothing as long as it is."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -116,6 +120,9 @@ class Here:
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(pid, number)
+
+    def lost(self) -> str:
+        return ""
 
 
 def is_here(host: Host) -> bool:

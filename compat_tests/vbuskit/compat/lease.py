@@ -165,6 +165,14 @@ def said_last(errors: Path) -> str:
     return printable(lines[-1].strip()) if lines else "the connection has ended"
 
 
+def hosts_checked(hosts: Sequence[str]) -> None:
+    """Raises UsageError for one that is none, or is there twice."""
+    if len({*hosts}) != len(hosts):
+        raise UsageError("a pool has a host twice", hint="name each once")
+    for uri in hosts:
+        Address.of(uri)
+
+
 @dataclass(slots=True)
 class Pool:
     """Hosts by their URIs, for one worker of one run.
@@ -187,10 +195,7 @@ class Pool:
     def __post_init__(self) -> None:
         if not self.hosts:
             raise UsageError("a pool without hosts", hint="--hosts qemu+ssh://USER@HOST/system ...")
-        if len({*self.hosts}) != len(self.hosts):
-            raise UsageError("a pool has a host twice", hint="name each once")
-        for uri in self.hosts:
-            Address.of(uri)
+        hosts_checked(self.hosts)
 
     @property
     def log(self) -> LeaseLog:
@@ -274,11 +279,11 @@ class Pool:
     ) -> bool:
         """Whether the host is ours now. One that waits stays in `waiting`, any other leaves it."""
         line = asked.dialogue.heard(seconds)
-        if line is None and seconds == 0 and not asked.dialogue.is_over:
-            return False
-        said = document(line)
-        if "waits" in said:
+        while "waits" in (said := document(line)):
             self.tell(f"waiting for {asked.uri}: {holder(said['waits'])}")
+            # What came with it is in our hands already: select() would not tell of it.
+            seconds, line = 0, asked.dialogue.heard(0)
+        if line is None and seconds == 0 and not asked.dialogue.is_over:
             return False
         waiting.remove(asked)
         if "taken" in said:

@@ -108,6 +108,11 @@ class Lanes:
             self._group = where.group
         return self._strategy
 
+    def give_up(self) -> None:
+        """The host is gone under the guest: the next cell finds another one."""
+        if self._group:
+            self._strategy.give_up()
+
     def close(self) -> None:
         self._group = ""
         self._undo.close()
@@ -336,11 +341,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     made = item.stash.get(CELL, None)
     if made is not None and (report.when == "call" or (report.when == "setup" and not report.passed)):
         error = call.excinfo.value if call.excinfo else None
-        if report.when == "setup":
+        if report.when == "setup" or (report.failed and made.outcome is not Outcome.RED):
             made.outcome, made.reason = (Outcome.RED if report.failed else Outcome.SKIPPED), said(error)
             if report.failed and error is not None:
                 examine(made, None, error, Before.now(None))
-        blocked = str(error) if isinstance(error, Blocked) else ""
+        blocked = [str(error), error.hint] if isinstance(error, Blocked) else []
         report.vbuskit = {"id": item.stash[ID], "cell": document_of(made), "blocked": blocked}
     return report
 

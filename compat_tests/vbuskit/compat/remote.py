@@ -81,6 +81,13 @@ class RemoteHost:
         """Its libvirtd is another machine's: nobody here knows how it ended."""
         return None
 
+    def lost(self) -> str:
+        try:
+            self.lease.check()
+        except Blocked as error:
+            return str(error)
+        return ""
+
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         self.lease.kill(pid, number)
 

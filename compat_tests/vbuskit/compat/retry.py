@@ -21,7 +21,7 @@ def retried(attempt: Callable[[], Cell], retries: int = 0) -> Cell:
         if (
             cell.outcome is not Outcome.RED
             or cell.blame is not Blame.INFRASTRUCTURE
-            or len(earlier) == retries
+            or len(earlier) >= retries
         ):
             return cell
         earlier.append(Retry(cell.outcome, cell.seconds, cell.reason, cell.blame))

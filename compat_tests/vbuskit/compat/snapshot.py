@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from vbuskit.base.artifact import Artifact, digest_of, write
 from vbuskit.base.errors import Blocked, Refused
 from vbuskit.base.places import Places, make
-from vbuskit.base.shelf import draft_on, has_room, hold, locked, removed, sweep, trusted
+from vbuskit.base.shelf import draft_on, has_room, hold, is_held, let_go, locked, removed, sweep, trusted
 from vbuskit.base.virt import VirtError
 from vbuskit.compat.domain import Hardware, domain_xml
 from vbuskit.compat.images import overlay
@@ -66,7 +66,8 @@ def stage(bench: Bench, done: Sequence[str], prepare: Callable[[], None]) -> boo
             return True
         upon(bench, bench.image.disk.path)
         prepare()
-        take(bench, key)
+        if not is_used(shelf_of(bench.places) / key):
+            take(bench, key)
     return False
 
 
@@ -119,9 +120,20 @@ def restored(bench: Bench, key: str) -> bool:
     except Refused:
         return False
     except VirtError:  # such as another build of QEMU under the same version
-        shutil.rmtree(shelf_of(bench.places) / key, ignore_errors=True)
+        folder = shelf_of(bench.places) / key
+        let_go(folder)  # the guest is off, and its next disk is another one
+        removed(folder)  # unless it is of use to another guest
         return False
     return True
+
+
+def is_used(folder: Path) -> bool:
+    """Whether a guest stands on it, and it is whole: no use to one, it is not taken from under another."""
+    try:
+        load(folder)
+    except Refused:
+        return False
+    return is_held(folder)
 
 
 def restore(bench: Bench, key: str) -> None:

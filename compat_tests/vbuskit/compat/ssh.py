@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from vbuskit.base.errors import UsageError
+from vbuskit.base.errors import UsageError, printable
 from vbuskit.base.run import Arg
 from vbuskit.compat.host import STAGE
 
@@ -73,7 +73,7 @@ class Address:
         if not re.fullmatch(r"[\w.:-]+", parts.hostname) or parts.hostname.startswith("-"):
             raise UsageError(f"{parts.hostname}: is no host's name", hint=hint)
         more = dict(parse_qsl(parts.query))
-        return cls(
+        found = cls(
             uri=uri,
             host=parts.hostname,
             user=parts.username or "",
@@ -82,6 +82,13 @@ class Address:
             identity=more.get("keyfile", os.environ.get(IDENTITY, "")),
             known_hosts=more.get("known_hosts", os.environ.get(KNOWN_HOSTS, "")),
         )
+        words = found.identity + found.known_hosts
+        if not re.fullmatch(r"[\w.@+-]*", found.user) or '"' in words or not words.isprintable():
+            raise UsageError(
+                f"{printable(uri)}: its user is no name, or a file's name is none for ssh",
+                hint="file names have neither quotes nor control characters",
+            )
+        return found
 
 
 class Way:
@@ -115,7 +122,8 @@ class Way:
         if not self.address.host:
             return self.address.uri
         query = urlencode({"command": self.folder / "ssh", "no_tty": "1"}, quote_via=quote)
-        return f"qemu+ssh://{self.address.host}{self.address.path}?{query}"
+        host = f"[{self.address.host}]" if ":" in self.address.host else self.address.host
+        return f"qemu+ssh://{host}{self.address.path}?{query}"
 
     def close(self) -> None:
         os.close(self._held)

@@ -19,7 +19,7 @@ from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import VbuskitError
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Cell, CellSkipped, Outcome, judged
-from vbuskit.compat.evidence import examined
+from vbuskit.compat.evidence import console, examined
 from vbuskit.compat.health import Health
 from vbuskit.compat.host import is_here
 from vbuskit.compat.scenario import Scenario, scenarios
@@ -87,7 +87,7 @@ class Strategy:
                 bench = self.transition(kind.needs)
             finally:
                 way = time.monotonic() - start
-            cell.logs.append(bench.guest.serial)
+            cell.logs.append(console(bench))
             health = Health(bench)
             kind().run(bench, cell)
             health.check(cell)

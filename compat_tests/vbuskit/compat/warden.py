@@ -7,8 +7,8 @@ Each verb is one process, at the other end of an ssh session:
     lease LOCK WHO           waits for the host, holds it until its standard input ends, and then ends all
                              that was run meanwhile
     run SOCKET COMMAND...    runs a command that ends with the lease, or with the session that started it
-    join SOCKET              a UNIX socket's packets (SEQPACKET) over standard input and output: ssh knows
-                             streams only
+    join SOCKET              a UNIX socket's packets (SEQPACKET) over standard input and output, after a
+                             word whether somebody serves it: ssh knows streams only
     listen SOCKET COMMAND... the near end of `join`: COMMAND is started for each connection
     have KEY NAME SHA256...  the names of those files that the cache lacks, one a line
     put KEY NAME SHA256 MODE takes a file from standard input into the cache
@@ -41,6 +41,8 @@ TICK = 10  # seconds between two signs of life: writing is how one side learns t
 END = 10.0  # seconds that commands have to end when they are killed
 NOTE = 4096  # bytes of what a holder may say of itself
 HEAD = struct.Struct("!I")
+THERE, AWAY = b"+", b"-"  # what `join` says first
+SESSIONS = 5  # that are asked for, while each ends before it has begun
 BLOCK = 1 << 20
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -320,7 +322,10 @@ def join(path: str) -> None:
     try:
         far.connect(path)
     except OSError as error:
-        sys.exit(f"{path}: {error.strerror}")
+        os.write(2, f"{path}: {error.strerror}\n".encode())
+        os.write(1, AWAY)  # then the near end goes, and this one with it
+        sys.exit(1)
+    os.write(1, THERE)
     exchange(far, 0, 1)
 
 
@@ -371,15 +376,39 @@ def listen(path: str, words: list[str]) -> NoReturn:
 
 
 def forward(near: socket.socket, words: list[str]) -> NoReturn:
+    """Nothing is passed on before the far end is there: a session may come to nothing, or come too late."""
+    stream = joined(near, words)
+    if stream is not None:
+        with suppress(OSError):
+            exchange(near, stream.fileno(), stream.fileno())
+    os._exit(0)
+
+
+def joined(near: socket.socket, words: list[str]) -> socket.socket | None:
+    """A session that has reached the far end; None: nobody is there, or nobody waits here any more.
+
+    An ssh server may end one without a word: dropbear does when another one ends while it begins.
+    """
+    for _ in range(SESSIONS):
+        stream = begun(words)
+        watch = select.poll()
+        watch.register(near, select.POLLRDHUP)
+        watch.register(stream, select.POLLIN)
+        if near.fileno() in dict(watch.poll()):
+            return None
+        if first := stream.recv(1):
+            return stream if first == THERE else None
+    return None
+
+
+def begun(words: list[str]) -> socket.socket:
     us, (ours, theirs) = os.getpid(), socket.socketpair()
     if os.fork() == 0:
         os.dup2(theirs.fileno(), 0)
         os.dup2(theirs.fileno(), 1)
         become(words, us)
     theirs.close()
-    with suppress(OSError):
-        exchange(near, ours.fileno(), ours.fileno())
-    os._exit(0)
+    return ours
 
 
 # ---- Files ----

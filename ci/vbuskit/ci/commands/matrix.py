@@ -14,6 +14,7 @@ from vbuskit.base.places import Places
 from vbuskit.ci.matrix import expected_in, lacking, played
 from vbuskit.ci.road import DEFECTS
 from vbuskit.compat.guests import GuestKind, choose_guests, images_of
+from vbuskit.compat.lease import hosts_checked
 from vbuskit.compat.plantable import table
 from vbuskit.compat.plugin import AXES, auto_workers, axes_of, planned_for, shard
 from vbuskit.compat.scenario import Scenario, choose
@@ -48,10 +49,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard", type=shard, metavar="I/N", help="the I-th of N parts")
     parser.add_argument("--pairwise", action="store_true", help="each pair of values of axes at least once")
     parser.add_argument(
-        "--retries", type=int, default=0, metavar="N", help="of cells that the machine spoilt"
+        "--retries", type=count, default=0, metavar="N", help="of cells that the machine spoilt"
     )
     parser.add_argument("--hosts", metavar="URI", nargs="+", help="a pool of them, such as qemu+ssh://...")
-    parser.add_argument("--workers", type=int, metavar="N", help="guests at a time; what fits here without")
+    parser.add_argument(
+        "--workers", type=positive, metavar="N", help="guests at a time; what fits here without"
+    )
     parser.add_argument(
         "--defect",
         choices=(*DEFECTS, *UNSEEN),
@@ -63,6 +66,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> Exit:
     places = Places.from_environment(options.out)
+    hosts_checked(options.hosts or ())
     names = options.only or PROFILES[options.profile]
     chosen = choose(names, long=True)
     images = images_of(options.image)
@@ -73,7 +77,7 @@ def main(options: argparse.Namespace) -> Exit:
     points = len(axes.drivers) * len(axes.host) * len(axes.machine)
     workers = workers_for(kinds, options.workers, points)
     if options.hosts:
-        workers = min(len(kinds) * points, len(options.hosts))
+        workers = min(options.workers or len(options.hosts), len(options.hosts), len(kinds) * points)
     if options.verb == "plan":
         planned = planned_for(
             places.tree,
@@ -98,6 +102,20 @@ def main(options: argparse.Namespace) -> Exit:
     words += ["--pairwise"] if options.pairwise else []
     words += [f"--retries={options.retries}", *(f"--hosts={uri}" for uri in options.hosts or ())]
     return played(places, words, workers=workers, defect=options.defect)
+
+
+def count(text: str) -> int:
+    """For argparse."""
+    if not text.isdecimal():
+        raise ValueError(text)
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """For argparse."""
+    if not count(text):
+        raise ValueError(text)
+    return int(text)
 
 
 def workers_for(kinds: Sequence[GuestKind], asked: int | None, points: int = 1) -> int:
