@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ class Redaction:
     """
 
     def __init__(self, hosts: Iterable[str] = (), *, names: bool = False) -> None:
-        self._known: dict[tuple[str, str], str] = {}
+        self._known: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._names = names
         whole = sorted(
             {name for name in hosts if len(name) > 2 and name != "localhost"}, key=len, reverse=True
@@ -101,8 +102,8 @@ class Redaction:
 
     def _named(self, kind: str) -> Callable[[str], str]:
         def name(found: str) -> str:
-            count = sum(each == kind for each, _ in self._known)
-            return self._known.setdefault((kind, found.lower()), f"{kind}-{count + 1}")
+            known = self._known[kind]
+            return known.setdefault(found.lower(), f"{kind}-{len(known) + 1}")
 
         return name
 
