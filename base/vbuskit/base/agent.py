@@ -123,14 +123,16 @@ class Agent:
             request["input-data"] = encoded(stdin.encode())
         return int(self._call("guest-exec", **request)["pid"])
 
-    def read(self, path: PurePosixPath | str) -> bytes:
-        """A whole file of the guest; files of /proc and /sys too."""
+    def read(self, path: PurePosixPath | str, most: int | None = None) -> bytes:
+        """A whole file of the guest; files of /proc and /sys too. AgentError after `most` bytes of it."""
         handle = self._call("guest-file-open", path=str(path), mode="r")
         try:
             whole = bytearray()
             while True:
                 part = self._call("guest-file-read", handle=handle, count=CHUNK)
                 whole += decoded(part, "buf-b64")
+                if most is not None and len(whole) > most:
+                    raise AgentError(f"{self.name}: {path}: is longer than {most >> 20} MiB")
                 if part["eof"] or not part["count"]:
                     return bytes(whole)
         finally:
