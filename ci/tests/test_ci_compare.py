@@ -98,3 +98,11 @@ def test_the_results_in_a_folder_are_a_run_to_compare_with(tmp_path: Path) -> No
     found = of_folder(places.out)
     assert compare(facts, cells, found).line == "nothing differs"
     assert found.cells["debian-12/transfer"].retries == 1
+
+
+def test_a_cell_that_was_cut_short_in_that_folder_was_not_tried_there(tmp_path: Path) -> None:
+    places = gallery.places(tmp_path)
+    facts = gallery.facts(places.out)
+    write_report(places, facts, [Cell("kill", "", "guest", Outcome.RED, 1, INTERRUPTED)], {})
+    now = [Cell("kill", "", "guest", Outcome.GREEN, 1)]
+    assert compare(facts, now, of_folder(places.out)).line == "1 new"

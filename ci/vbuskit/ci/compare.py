@@ -97,9 +97,13 @@ def recall(history: History, facts: RunFacts, cells: Sequence[Cell]) -> list[Ear
 
 
 def of_folder(out: Path) -> Earlier:
-    """Of the results that lie in another folder."""
+    """Of the results that lie in another folder, without cells that were cut short, as in the history."""
     facts, cells = results.read(out)
-    found = {cell_id(each): Past(each.outcome, each.seconds, len(each.retries)) for each in cells}
+    found = {
+        cell_id(each): Past(each.outcome, each.seconds, len(each.retries))
+        for each in cells
+        if word(each) != INTERRUPTED
+    }
     return Earlier(label_of(facts), facts.accelerator, found)
 
 
