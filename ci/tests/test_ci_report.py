@@ -203,6 +203,8 @@ def test_red_cells_of_guests_that_do_not_count_are_told_and_fail_nothing() -> No
     alone = judge(cells[:1], ["new"])
     said = "Nothing that counts was tried; 0 of 1 other cells hold; 1 of informing guests did not hold."
     assert alone.line == said
+    skipped = Cell("y", "Y", "new", Outcome.SKIPPED)
+    assert judge([*cells[1:], skipped], ["new"]).line == "The only cell holds."
     assert judge(cells[1:], ["old"]).line == "Nothing that counts was tried; 1 of 1 other cells hold."
     assert alone.exit_code == Exit.SKIPPED
 
