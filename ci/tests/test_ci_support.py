@@ -86,9 +86,20 @@ def test_what_no_longer_fits_is_left_out_and_told(
     assert "logs/worker.log" in json.loads(files["index.json"])["left_out"]
 
 
+def test_no_file_beside_the_runs_folder_gets_into_a_bundle(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys.txt").write_text("nobody's business")
+    (out / "logs" / "link.txt").symlink_to(tmp_path / "keys.txt")
+    text = (out / "results.json").read_text()
+    (out / "results.json").write_text(text.replace("logs/worker.log", "../keys.txt"))
+    target = tmp_path / "x.tar.gz"
+    assert cli.main(["report", gallery.GUEST, "--out", str(out), "--bundle", str(target)]) == Exit.OK
+    assert not [content for content in read(target).values() if "nobody's" in content]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        (["x", "--compare", "y"], Exit.USAGE, "--compare: goes without the name of a guest"),
         (["nobody"], Exit.USAGE, "nobody: no guest of this run"),
         (["../x"], Exit.USAGE, "../x: no name of a guest"),
         (["--names"], Exit.USAGE, "--names: goes with the name of a guest"),

@@ -108,7 +108,8 @@ class Former:
         paths = dict.fromkeys(path for cell in own for path in cell.logs)
         more = (path for folder in folders if folder.is_dir() for path in sorted(folder.rglob("*")))
         for path in [*paths, *more]:
-            if path.suffix in WANTED and path.is_file() and path.is_relative_to(self.out):
+            inside_it = path.resolve().is_relative_to(self.out.resolve())  # not by a link or ".." elsewhere
+            if path.suffix in WANTED and path.is_file() and inside_it:
                 yield str(path.relative_to(self.out)), attempted(partial(edges_of, path))
 
 
