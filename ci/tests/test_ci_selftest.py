@@ -24,7 +24,7 @@ from vbuskit.ci import results
 from vbuskit.ci.commands import selftest as command
 from vbuskit.ci.facts import Host, RunFacts
 from vbuskit.ci.machine import Machine
-from vbuskit.ci.selftest import ALL_BYTES, LOG_BYTES, Check, Outcome, Try, exit_code, pack
+from vbuskit.ci.selftest import ALL_BYTES, LOG_BYTES, Check, Outcome, Try, exit_code, pack, table
 from vbuskit.ci.statements import LISTS, kvm
 from vbuskit.compat.cells import Cell
 from vbuskit.compat.cells import Outcome as Judged
@@ -153,6 +153,15 @@ def test_what_its_command_lacks_is_no_failure(machine: Machine, tmp_path: Path, 
     check = one(command=("sh", "-c", f"echo hint; echo no mirror >&2; exit {int(code)}"))
     answer = Try(machine, tmp_path, tmp_path).one(check)
     assert (answer.outcome, answer.reason) == (Outcome.IMPOSSIBLE, "no mirror")
+
+
+def test_the_table_shows_what_a_command_said_without_what_a_terminal_would_do(
+    machine: Machine, tmp_path: Path
+) -> None:
+    answer = Try(machine, tmp_path, tmp_path).one(
+        one(command=("printf", "\\033]0;x\\007 y"), code=Exit.FAILED)
+    )
+    assert all(line.isprintable() for line in table([answer])) and "y" in answer.reason
 
 
 def test_a_defect_that_could_not_even_be_planted_is_no_failure(machine: Machine, tmp_path: Path) -> None:

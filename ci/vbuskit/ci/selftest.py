@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from vbuskit.base import artifact
-from vbuskit.base.errors import Blocked, Exit, VbuskitError
+from vbuskit.base.errors import Blocked, Exit, VbuskitError, printable
 from vbuskit.base.run import Runner
 from vbuskit.ci.machine import Machine
 from vbuskit.ci.road import say
@@ -150,7 +150,7 @@ def table(answers: Iterable[Answer]) -> Iterator[str]:
         seconds = f"{answer.seconds:.0f} s" if answer.seconds else ""
         yield f"{answer.outcome:18} {answer.id:16} {seconds:>7}  {answer.statement}"
         if answer.reason:
-            yield f"{'':44}{answer.reason}"
+            yield f"{'':44}{printable(answer.reason)}"
 
 
 def pack(path: Path, facts: Mapping[str, str], answers: Sequence[Answer], folder: Path, tree: Path) -> None:
