@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -240,6 +243,33 @@ def test_results_read_back_are_what_was_written(out: Path) -> None:
 def test_anything_else_in_place_of_the_results_is_refused(text: str, out: Path) -> None:
     with pytest.raises(Refused, match=r"results\.json"):
         results.decode(out, text)
+
+
+def places_in(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    yield path
+    inside: Iterable[tuple[str | int, object]] = ()
+    if isinstance(value, dict):
+        inside = value.items()
+    elif isinstance(value, list):
+        inside = list(enumerate(value))[:1]
+    for key, each in inside:
+        yield from places_in(each, (*path, key))
+
+
+def test_whatever_stands_in_the_results_there_is_a_page_or_they_are_refused(out: Path) -> None:
+    facts, cells = gallery.matrix(out, gallery.LATEST)
+    red = next(cell for cell in cells if cell.outcome is Outcome.RED and cell.comparisons)
+    text = results.encode(out, facts, [red])
+    for path in places_in(json.loads(text)):
+        for wrong in (5, None, "x", [], {}, [5], {"a": 5}, float("inf")):
+            document = [json.loads(text)]
+            *way, last = (0, *path)
+            inner: Any = document
+            for key in way:
+                inner = inner[key]
+            inner[last] = wrong
+            with suppress(Refused):
+                html(out, *results.decode(out, json.dumps(document[0])))
 
 
 def test_results_with_an_unknown_outcome_are_refused(out: Path) -> None:
