@@ -18,6 +18,7 @@ from vbuskit.ci.compare import Earlier
 from vbuskit.ci.facts import Guest, Host, RunFacts
 from vbuskit.ci.history import Past
 from vbuskit.ci.page import LETTERS, Bars, duration, html, size
+from vbuskit.ci.plain import Room
 from vbuskit.ci.report import write_report
 from vbuskit.ci.verdict import cell_id, judge
 from vbuskit.compat.cells import Blame, Cell, Outcome, Retry
@@ -175,7 +176,7 @@ def test_logs_are_in_the_page_up_to_a_bound_and_links_beyond(
 ) -> None:
     facts, cells = gallery.facts(out), gallery.cells(out)
     assert html(out, facts, cells).count('class="log"') == 2  # of red ones only; one is gone
-    monkeypatch.setattr("vbuskit.ci.page.TAILS", 1)
+    monkeypatch.setattr("vbuskit.ci.page.Room", lambda: Room(1))
     assert html(out, facts, cells).count('class="log"') == 1
 
 
