@@ -23,11 +23,15 @@ SLOWER, AT_LEAST = 1.25, 1.0  # times what it took, and seconds more: less than 
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """An earlier run, newest first in every list; `cells`: id to what it came to."""
+    """An earlier run, newest first in every list; `cells`: id to what it came to.
+
+    remembered: it is of the history, and no folder's that somebody named
+    """
 
     label: str
     accelerator: str
     cells: Mapping[str, Past]
+    remembered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ def of_folder(out: Path) -> Earlier:
         for each in cells
         if word(each) != INTERRUPTED
     }
-    return Earlier(label_of(facts), facts.accelerator, found)
+    return Earlier(label_of(facts), facts.accelerator, found, remembered=False)
 
 
 def label_of(facts: RunFacts) -> str:

@@ -169,7 +169,7 @@ def rows_of(out: Path, facts: RunFacts, cells: Sequence[Cell], past: Sequence[Ea
         is_red = cell.outcome is Outcome.RED
         logs = [Link.of(out, log, (room.tail(log) if is_red else None) or "") for log in cell.logs]
         name = cell_id(cell)
-        found = [each.cells[name] for each in reversed(past) if name in each.cells]
+        found = [each.cells[name] for each in reversed(past) if each.remembered and name in each.cells]
         bars = Bars.of(found) if found else None
         aside = standing(cell, facts.informing, facts.quarantine)
         yield Row(number, cell, logs, bars, aside, facts.quarantine.get(name, ""))
