@@ -28,7 +28,7 @@ from vbuskit.ci.redact import NAMES, SECRETS, Redaction
         ("/home/anna and /home/bert", "/home/user-1 and /home/user-2"),
         ("usb 1-1: SerialNumber: 4C530001230718", "usb 1-1: SerialNumber: serial-1"),
         ("machine-id=76627573000040008000000000000001", "machine-id=serial-1"),
-        ("on atlas, atlas.example and atlas-2", "on host-1, host-2 and atlas-2"),
+        ("on atlas, ATLAS, atlas.example and atlas-2", "on host-1, host-1, host-2 and atlas-2"),
     ],
 )
 def test_what_is_nobody_elses_business_is_replaced(text: str, expected: str) -> None:

@@ -89,7 +89,7 @@ class Redaction:
             {name for name in hosts if len(name) > 2 and name != "localhost"}, key=len, reverse=True
         )
         self._hosts = re.compile(
-            "|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in whole) or r"(?!)"
+            "|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in whole) or r"(?!)", re.I
         )
 
     def __call__(self, text: str) -> str:
