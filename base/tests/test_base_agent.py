@@ -183,3 +183,39 @@ def test_an_agent_that_falls_silent_later_is_an_error_that_names_the_console() -
     with pytest.raises(TimedOut, match="no longer answers") as caught:
         Agent("guest", Silent(), Path("serial.log")).execute("true")
     assert "serial.log" in str(caught.value.hint)
+
+
+class Liar:
+    """Answers each question in its own way."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    def agent(self, command: str, seconds: int) -> str:
+        self.asked += 1
+        assert self.asked < 1000, "it is still being asked"
+        return json.dumps({"return": self.answer} if self.answer != "nothing" else {})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("nothing", None, [], {}, 3, "x"),
+        {"pid": "x", "exited": True},
+        {"pid": 1, "exited": True},
+        {"pid": 1, "exited": True, "exitcode": "x"},
+        {"pid": 1, "exited": True, "exitcode": 0, "out-data": "x"},
+        {"count": 5, "buf-b64": "x", "eof": False},
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_an_error_of_the_agent(answer: Any) -> None:
+    agent = Agent("guest", Liar(answer))
+    with pytest.raises(AgentError, match="guest: "):
+        agent.execute("true")
+    with pytest.raises(AgentError, match="guest: "):
+        agent.read("/etc/passwd")
+
+
+def test_a_file_that_says_it_goes_on_and_brings_nothing_has_ended() -> None:
+    assert Agent("guest", Liar({"count": 5, "buf-b64": "", "eof": False})).read("/x") == b""

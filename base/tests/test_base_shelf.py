@@ -41,3 +41,7 @@ def test_what_is_gone_cannot_be_held(tmp_path: Path) -> None:
     assert removed(folder)
     with pytest.raises(Refused, match="held: is gone"):
         hold(folder)
+
+
+def test_what_somebody_else_has_removed_meanwhile_is_gone_and_no_error(tmp_path: Path) -> None:
+    assert not is_held(tmp_path / "gone") and removed(tmp_path / "gone")

@@ -9,6 +9,7 @@ import pytest
 from vbuskit.ci import gallery
 from vbuskit.ci.compare import LOOK_BACK, STRIP, Against, Earlier, compare, of_folder, recall
 from vbuskit.ci.history import History, Past
+from vbuskit.ci.page import rows_of
 from vbuskit.ci.report import write_report
 from vbuskit.ci.verdict import INTERRUPTED
 from vbuskit.compat.cells import Cell, Outcome
@@ -98,3 +99,19 @@ def test_the_results_in_a_folder_are_a_run_to_compare_with(tmp_path: Path) -> No
     found = of_folder(places.out)
     assert compare(facts, cells, found).line == "nothing differs"
     assert found.cells["debian-12/transfer"].retries == 1
+
+
+def test_a_cell_that_was_cut_short_in_that_folder_was_not_tried_there(tmp_path: Path) -> None:
+    places = gallery.places(tmp_path)
+    facts = gallery.facts(places.out)
+    write_report(places, facts, [Cell("kill", "", "guest", Outcome.RED, 1, INTERRUPTED)], {})
+    now = [Cell("kill", "", "guest", Outcome.GREEN, 1)]
+    assert compare(facts, now, of_folder(places.out)).line == "1 new"
+
+
+def test_another_folders_run_is_no_bar_of_a_cells_past(tmp_path: Path) -> None:
+    places = gallery.places(tmp_path)
+    facts, cells = gallery.matrix(places.out, 1)
+    write_report(places, facts, cells, {})
+    (row, *_) = rows_of(places.out, facts, cells, [of_folder(places.out)])
+    assert row.bars is None

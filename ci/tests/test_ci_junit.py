@@ -8,6 +8,7 @@ import pytest
 
 from vbuskit.ci import gallery
 from vbuskit.ci.junit import junit
+from vbuskit.ci.plain import TAILS
 from vbuskit.ci.verdict import cell_id
 from vbuskit.compat.cells import Blame, Cell, Outcome, Retry
 
@@ -79,6 +80,17 @@ def test_the_end_of_a_log_comes_with_the_failure(mixed: ET.Element) -> None:
     texts = [str(each.text) for each in mixed.iter("system-out")]
     assert any("<script>alert('guest')</script>" in text for text in texts)
     assert any("gone.log, last lines\n(empty or gone)" in text for text in texts)
+
+
+def test_a_run_that_is_red_all_over_has_a_file_that_a_server_takes(out: Path) -> None:
+    logs = [out / "logs" / f"{number}.log" for number in range(30)]
+    for log in logs:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"{'x' * 400}\n" * 60)
+    cells = [Cell(f"c{number}", "", "guest", Outcome.RED, reason="no", logs=logs) for number in range(20)]
+    text = junit(gallery.facts(out), cells).decode()
+    assert text.count("x" * 400) >= 80 * 60 and len(text) < TAILS + 500_000
+    assert text.count("29.log: no room for it here") >= 15
 
 
 def test_blame_and_earlier_attempts_are_where_ci_servers_read_them(out: Path) -> None:

@@ -46,9 +46,11 @@ def test_entries_are_read_and_without_a_file_there_are_none(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[[cell]\n", "line 1"),
+        ("[[cell]\n", "1:7: expected"),
         ("cell = 3\n", "cell: is nothing but tables"),
         ("[other]\n", "other: is nothing but tables"),
+        ("cell = [3]\n", "cell: is nothing but tables"),
+        ("cell = " + "[" * 5000, "nested too deeply"),
         (table(owner=""), r"\[\[cell\]\] 1: owner: an entry has id, owner, expires, reason"),
         (table(since='"x"'), "since: an entry has"),
         (table(owner='" "'), "owner: is a text, and not empty"),
@@ -62,7 +64,7 @@ def test_entries_are_read_and_without_a_file_there_are_none(tmp_path: Path) -> N
     ],
 )
 def test_what_is_wrong_is_said_in_words(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(UsageError, match=f"^{FILE}: .*{said}"):
+    with pytest.raises(UsageError, match=f"^{FILE}:.*{said}"):
         read(file(tmp_path, text), TODAY)
 
 

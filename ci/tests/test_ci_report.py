@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from vbuskit.ci.compare import Earlier
 from vbuskit.ci.facts import Guest, Host, RunFacts
 from vbuskit.ci.history import Past
 from vbuskit.ci.page import LETTERS, Bars, duration, html, size
+from vbuskit.ci.plain import Room
 from vbuskit.ci.report import write_report
 from vbuskit.ci.verdict import cell_id, judge
 from vbuskit.compat.cells import Blame, Cell, Outcome, Retry
@@ -172,7 +176,7 @@ def test_logs_are_in_the_page_up_to_a_bound_and_links_beyond(
 ) -> None:
     facts, cells = gallery.facts(out), gallery.cells(out)
     assert html(out, facts, cells).count('class="log"') == 2  # of red ones only; one is gone
-    monkeypatch.setattr("vbuskit.ci.page.TAILS", 1)
+    monkeypatch.setattr("vbuskit.ci.page.Room", lambda: Room(1))
     assert html(out, facts, cells).count('class="log"') == 1
 
 
@@ -203,6 +207,8 @@ def test_red_cells_of_guests_that_do_not_count_are_told_and_fail_nothing() -> No
     alone = judge(cells[:1], ["new"])
     said = "Nothing that counts was tried; 0 of 1 other cells hold; 1 of informing guests did not hold."
     assert alone.line == said
+    skipped = Cell("y", "Y", "new", Outcome.SKIPPED)
+    assert judge([*cells[1:], skipped], ["new"]).line == "The only cell holds."
     assert judge(cells[1:], ["old"]).line == "Nothing that counts was tried; 1 of 1 other cells hold."
     assert alone.exit_code == Exit.SKIPPED
 
@@ -238,6 +244,33 @@ def test_results_read_back_are_what_was_written(out: Path) -> None:
 def test_anything_else_in_place_of_the_results_is_refused(text: str, out: Path) -> None:
     with pytest.raises(Refused, match=r"results\.json"):
         results.decode(out, text)
+
+
+def places_in(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    yield path
+    inside: Iterable[tuple[str | int, object]] = ()
+    if isinstance(value, dict):
+        inside = value.items()
+    elif isinstance(value, list):
+        inside = list(enumerate(value))[:1]
+    for key, each in inside:
+        yield from places_in(each, (*path, key))
+
+
+def test_whatever_stands_in_the_results_there_is_a_page_or_they_are_refused(out: Path) -> None:
+    facts, cells = gallery.matrix(out, gallery.LATEST)
+    red = next(cell for cell in cells if cell.outcome is Outcome.RED and cell.comparisons)
+    text = results.encode(out, facts, [red])
+    for path in places_in(json.loads(text)):
+        for wrong in (5, None, "x", [], {}, [5], {"a": 5}, float("inf")):
+            document = [json.loads(text)]
+            *way, last = (0, *path)
+            inner: Any = document
+            for key in way:
+                inner = inner[key]
+            inner[last] = wrong
+            with suppress(Refused):
+                html(out, *results.decode(out, json.dumps(document[0])))
 
 
 def test_results_with_an_unknown_outcome_are_refused(out: Path) -> None:

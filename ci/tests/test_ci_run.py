@@ -15,7 +15,8 @@ import pytest
 from vbuskit.base.errors import Blocked, Exit
 from vbuskit.base.places import Places
 from vbuskit.base.run import Process, Runner
-from vbuskit.ci.road import alone, fresh_folders
+from vbuskit.ci.road import alone, fresh_folders, told
+from vbuskit.compat.cells import Cell, Outcome
 
 RUN = [sys.executable, "-m", "vbuskit.ci.cli", "run"]
 guest = pytest.mark.guest
@@ -31,6 +32,14 @@ def test_a_second_run_in_the_same_folder_is_blocked(places: Places) -> None:
         pass
     with alone(places):
         pass
+
+
+def test_what_a_guest_said_is_one_line_of_the_terminal_and_no_command_of_a_ci(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told(Cell("boot", "It boots", "guest", Outcome.RED, 1.0, "saw \x1b]0;x\x07\n::error::\ud800\u202e"))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable() and line.endswith("saw ?]0;x??::error::??")
 
 
 @pytest.mark.parametrize("keep", [False, True])

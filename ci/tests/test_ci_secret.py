@@ -19,7 +19,15 @@ from vbuskit.ci import cli
 
 WORDS = "correct horse \udcff"  # not even UTF-8
 # Words with which each command gets as far as its `main`.
-NEEDED = {"verify": ["x.ko"], "initrd": ["inspect", "x"], "host": ["status"], "bench": ["host"]}
+NEEDED = {
+    "verify": ["x.ko"],
+    "initrd": ["inspect", "x"],
+    "host": ["status"],
+    "bench": ["host"],
+    "guest": ["list"],
+    "ci": ["github"],
+    "selftest": ["kvm"],
+}
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)

@@ -24,7 +24,7 @@ from vbuskit.ci import results
 from vbuskit.ci.commands import selftest as command
 from vbuskit.ci.facts import Host, RunFacts
 from vbuskit.ci.machine import Machine
-from vbuskit.ci.selftest import ALL_BYTES, LOG_BYTES, Check, Outcome, Try, exit_code, pack
+from vbuskit.ci.selftest import ALL_BYTES, LOG_BYTES, Check, Outcome, Try, exit_code, pack, table
 from vbuskit.ci.statements import LISTS, kvm
 from vbuskit.compat.cells import Cell
 from vbuskit.compat.cells import Outcome as Judged
@@ -151,6 +151,21 @@ def one(**words: Any) -> Check:
 @pytest.mark.parametrize("code", [Exit.BLOCKED, Exit.SKIPPED])
 def test_what_its_command_lacks_is_no_failure(machine: Machine, tmp_path: Path, code: Exit) -> None:
     check = one(command=("sh", "-c", f"echo hint; echo no mirror >&2; exit {int(code)}"))
+    answer = Try(machine, tmp_path, tmp_path).one(check)
+    assert (answer.outcome, answer.reason) == (Outcome.IMPOSSIBLE, "no mirror")
+
+
+def test_the_table_shows_what_a_command_said_without_what_a_terminal_would_do(
+    machine: Machine, tmp_path: Path
+) -> None:
+    answer = Try(machine, tmp_path, tmp_path).one(
+        one(command=("printf", "\\033]0;x\\007 y"), code=Exit.FAILED)
+    )
+    assert all(line.isprintable() for line in table([answer])) and "y" in answer.reason
+
+
+def test_a_defect_that_could_not_even_be_planted_is_no_failure(machine: Machine, tmp_path: Path) -> None:
+    check = one(command=("sh", "-c", "echo no mirror >&2; exit 3"), code=Exit.FAILED)
     answer = Try(machine, tmp_path, tmp_path).one(check)
     assert (answer.outcome, answer.reason) == (Outcome.IMPOSSIBLE, "no mirror")
 
@@ -293,6 +308,17 @@ def test_the_file_says_neither_who_nor_where(
         assert str(Path.home()) not in text, name
         assert str(tmp_path) not in text, name
         assert "HOST: HOME/x TREE/y OUT/z debian-12 HOST" in text, name
+
+
+def test_the_machines_name_is_found_at_the_beginning_of_a_line_in_json(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "node", lambda: "atlas")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/results.json").write_text(json.dumps({"seen": "a\natlas: b\tatlas"}))
+    answer = Try(machine, tmp_path, tmp_path).one(one(command=("true",)))
+    pack(tmp_path / "f.tar.gz", {}, [answer], tmp_path, tmp_path / "tree")
+    assert "atlas" not in "".join(packed(tmp_path / "f.tar.gz").values())
 
 
 def test_the_file_is_bounded_and_says_what_it_left_out(machine: Machine, tmp_path: Path) -> None:

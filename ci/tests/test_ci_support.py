@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import tarfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,10 +15,11 @@ import pytest
 from vbuskit.base.errors import Exit
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
-from vbuskit.base.virt import Domain, NoAgent
+from vbuskit.base.virt import Domain, NoAgent, VirtError
 from vbuskit.ci import cli, gallery, support
+from vbuskit.ci.redact import Redaction
 from vbuskit.ci.report import write_report
-from vbuskit.ci.support import MOST_EACH, Running, bundle, shortened
+from vbuskit.ci.support import MOST_EACH, MOST_INITRD, Running, bundle, shortened
 
 
 @pytest.fixture
@@ -83,9 +86,20 @@ def test_what_no_longer_fits_is_left_out_and_told(
     assert "logs/worker.log" in json.loads(files["index.json"])["left_out"]
 
 
+def test_no_file_beside_the_runs_folder_gets_into_a_bundle(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys.txt").write_text("nobody's business")
+    (out / "logs" / "link.txt").symlink_to(tmp_path / "keys.txt")
+    text = (out / "results.json").read_text()
+    (out / "results.json").write_text(text.replace("logs/worker.log", "../keys.txt"))
+    target = tmp_path / "x.tar.gz"
+    assert cli.main(["report", gallery.GUEST, "--out", str(out), "--bundle", str(target)]) == Exit.OK
+    assert not [content for content in read(target).values() if "nobody's" in content]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        (["x", "--compare", "y"], Exit.USAGE, "--compare: goes without the name of a guest"),
         (["nobody"], Exit.USAGE, "nobody: no guest of this run"),
         (["../x"], Exit.USAGE, "../x: no name of a guest"),
         (["--names"], Exit.USAGE, "--names: goes with the name of a guest"),
@@ -155,6 +169,63 @@ def test_a_guest_without_an_agent_has_a_bundle_all_the_same(tmp_path: Path) -> N
     assert {"domain.xml", "host.txt", "versions.json", "index.json", "state.txt"} <= files.keys()
 
 
+class Silent(FakeDomain):
+    """Answers, and runs nothing: as where the distribution has switched guest-exec off."""
+
+    def agent(self, command: str, seconds: int) -> str:
+        if json.loads(command)["execute"] != "guest-ping":
+            raise VirtError("vm: guest agent: Command guest-exec has been disabled", 86)
+        return super().agent(command, seconds)
+
+
+def test_a_guest_whose_agent_runs_nothing_has_a_bundle_all_the_same(tmp_path: Path) -> None:
+    files = bundled(tmp_path, Silent(awake=True))
+    assert "guest-exec has been disabled" in files["guest/dmesg.txt"]
+    assert {"domain.xml", "host.txt", "window.txt"} <= files.keys()
+
+
+class Endless(FakeDomain):
+    """Says that its initrd is small, and hands out more and more of it."""
+
+    given = 0
+
+    def agent(self, command: str, seconds: int) -> str:
+        request = json.loads(command)["execute"]
+        if request == "guest-file-read":
+            assert self.given <= MOST_INITRD, "it is still being read"
+            self.given += 4 << 20
+            return json.dumps({"return": {"count": 4 << 20, "buf-b64": ZEROES, "eof": False}})
+        if request in ("guest-file-open", "guest-file-close"):
+            return json.dumps({"return": 1})
+        answer = json.loads(super().agent(command, seconds))
+        if request == "guest-exec-status":
+            answer["return"]["out-data"] = base64.b64encode(b"9 /boot/initrd\n").decode()
+        return json.dumps(answer)
+
+
+ZEROES = base64.b64encode(bytes(4 << 20)).decode()
+
+
+def test_an_initrd_that_does_not_end_is_not_read_for_ever(tmp_path: Path) -> None:
+    files = bundled(tmp_path, Endless(awake=True))
+    assert "is longer than 32 MiB" in files["guest/initrd-check.txt"]
+
+
+@pytest.mark.parametrize(
+    "told", ['x password="two words" y', "a\n52:54:00:ab:cd:ef", "a\tatlas", "\n10.9.8.7"]
+)
+def test_what_is_nobodys_business_is_found_in_json_too(tmp_path: Path, told: str) -> None:
+    document = json.dumps({"cells": [{"reason": told}]})
+    what = cast(
+        Running, SimpleNamespace(machines=lambda: ["atlas"], pieces=lambda: [("results.json", document)])
+    )
+    bundle(Runner(), Places.from_environment(), what, tmp_path / "vm.tar.gz", names=False)
+    seen = json.loads(read(tmp_path / "vm.tar.gz")["results.json"])["cells"][0]["reason"]
+    assert seen == Redaction(["atlas"])(told) != told
+
+
 def test_a_text_is_cut_in_its_middle() -> None:
     assert shortened("x" * MOST_EACH) == "x" * MOST_EACH
-    assert shortened("a" + "x" * 2 * MOST_EACH + "z")[:: MOST_EACH + 37 + 5][:1] == "a"
+    cut = shortened("a" + "x" * 2 * MOST_EACH + "z")
+    assert len(cut) < MOST_EACH + 100 and cut[0] + cut[-1] == "az"
+    assert f"\n... {MOST_EACH + 2} characters left out ...\n" in cut

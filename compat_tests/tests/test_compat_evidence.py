@@ -20,7 +20,7 @@ from vbuskit.base.run import Finished, Runner
 from vbuskit.compat import speed
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Blame, Cell, CellRed, CellSkipped, Outcome, judged
-from vbuskit.compat.evidence import MOST, again, bounded, examined, installs, without_secrets
+from vbuskit.compat.evidence import MOST, Before, again, bounded, examined, installs, whole, without_secrets
 from vbuskit.compat.host import Here
 
 PlacesIn = Callable[[Path], Places]
@@ -294,6 +294,20 @@ def test_our_packages_are_in_a_guest_from_the_cell_on_that_installs_them() -> No
     assert not installs("boot")
     assert not installs("prepare")
     assert [name for name in ("install", "negotiate", "kill", "uninstall") if not installs(name)] == []
+
+
+def test_of_a_long_log_the_first_and_the_last_of_the_cell_are_kept(tmp_path: Path) -> None:
+    log = tmp_path / "serial.log"
+    log.write_text("another cell's\n" + "first" + "x" * 3 * MOST + "last")
+    seen = whole(log, Before(0, {log: len("another cell's\n")}))
+    assert seen.startswith("firstx") and seen.endswith("xlast")
+    assert f"\n... {2 * MOST + 9 + 64} bytes left out ...\n" in seen
+    log.write_bytes(b"\xff" * 3 * MOST)
+    assert {*whole(log, Before(0, {}))} >= {"?"}
+    assert all(bounded(each.encode()) == each.encode() for each in (seen, whole(log, Before(0, {}))))
+    log.write_text("cut meanwhile")
+    assert whole(log, Before(0, {log: 99})) == "cut meanwhile"
+    assert whole(tmp_path / "none", Before(0, {})) == ""
 
 
 def test_a_file_is_never_longer_than_it_may_be() -> None:

@@ -72,6 +72,10 @@ def test_each_guest_that_counts_can_be_run() -> None:
             TABLE + 'update = "trixie/amd64"\n',
             "3:10: [guest] update: is of another suite than its kernel; exp",
         ),
+        (
+            TABLE + "family = [\n['x'],\n['''x'''],\n]\n",
+            "3:10: [guest] family: an array; expected deb or rpm or dkms",
+        ),
         (TABLE + 'family = "apk"\n', '3:10: [guest] family: "apk"; expected deb or rpm or dkms'),
         (TABLE + 'image = "x"\n', "3:1: [guest] image: is no word of a guest; expected kernel"),
         ('[a]\nsystem = "beos"\n', '2:10: [a] system: "beos"; expected windows or wine'),

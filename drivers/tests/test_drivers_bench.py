@@ -108,6 +108,12 @@ def test_blank_lines_and_comments_are_no_code_and_what_a_literal_has_is() -> Non
     assert lines_of_code(text) == 4
 
 
+def test_a_planted_defect_is_no_code_of_the_program_and_what_it_stands_in_for_is() -> None:
+    planted = "#ifdef VBUS_DEFECT_X\t/* a planted defect */\nint bad;\n"
+    assert lines_of_code(f"int a;\n{planted}#endif\nint b;\n") == 2
+    assert lines_of_code(f"int a;\n{planted}#else\nint good;\n#endif\nint b;\n") == 7
+
+
 def test_the_host_programs_stay_within_their_line_budget(capsys: pytest.CaptureFixture[str]) -> None:
     """Lines of code, without blanks and comments: not of tests, nor of the example."""
     counts = lines_by_program(ROOT)

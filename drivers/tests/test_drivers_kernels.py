@@ -15,6 +15,8 @@ from vbuskit.base.artifact import Artifact, write
 from vbuskit.base.errors import Blocked, Exit, Refused, UsageError, VbuskitError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Arg, Finished, Runner
+from vbuskit.base.shelf import is_held
+from vbuskit.drivers import roots
 from vbuskit.drivers.kernel import CONFIG, ModuleBuildFailed
 from vbuskit.drivers.kernels import KERNELS, LINES, Kernel, kernel_named
 from vbuskit.drivers.matrix import Row, compiler_of, line_of, modules_for, site_for, verdict
@@ -214,3 +216,17 @@ def test_each_question_is_answered_with_yes_by_one_kernel_and_with_no_by_another
         for name, answer in re.findall(r"#define (HAVE_\w+) ([01])", (folder / CONFIG).read_text()):
             answers.setdefault(name, set()).add(answer)
     assert {name: sorted(said) for name, said in answers.items() if said != {"0", "1"}} == {}
+
+
+def test_what_gc_removes_are_no_packages_of_a_root_that_is_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = Places(tree=tmp_path, out=tmp_path / "out", cache=tmp_path / "cache", state=tmp_path / "state")
+
+    def build(run: Runner, suite: str, debs: Path, draft: Path) -> None:
+        raise Refused("in use" if is_held(debs) else "free")
+
+    monkeypatch.setattr(roots, "build", build)
+    monkeypatch.setattr(roots, "has_room", lambda *words: None)
+    with pytest.raises(Refused, match="in use"):
+        roots.root_for(Runner(), places, "sid")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -57,7 +58,7 @@ class Agent:
         """Whether the agent answers now; waits one second at most."""
         try:
             self._ask("guest-ping", 1)
-        except VirtError:
+        except (VirtError, AgentError):
             return False
         return True
 
@@ -98,6 +99,10 @@ class Agent:
         A program that a signal ended has the code 128 + signal. Raises AgentError when it cannot start.
         """
         seconds = patient(seconds)
+        with self._understood():
+            return self._executed(command, seconds, stdin)
+
+    def _executed(self, command: str | Sequence[str], seconds: float, stdin: str | None) -> Finished:
         pid = self.start(command, stdin)
         deadline, pause = time.monotonic() + seconds, POLL_FIRST
         while not (state := self._call("guest-exec-status", pid=pid))["exited"]:
@@ -112,7 +117,7 @@ class Agent:
                 )
             time.sleep(pause)
             pause = min(pause * 1.5, POLL_LAST)
-        code = 128 + state["signal"] if "signal" in state else state["exitcode"]
+        code = 128 + int(state["signal"]) if "signal" in state else int(state["exitcode"])
         return Finished(code, text(decoded(state, "out-data")), text(decoded(state, "err-data")))
 
     def start(self, command: str | Sequence[str], stdin: str | None = None) -> int:
@@ -121,18 +126,23 @@ class Agent:
         request: dict[str, Any] = {"path": words[0], "arg": words[1:], "capture-output": True}
         if stdin is not None:
             request["input-data"] = encoded(stdin.encode())
-        return int(self._call("guest-exec", **request)["pid"])
+        with self._understood():
+            return int(self._call("guest-exec", **request)["pid"])
 
-    def read(self, path: PurePosixPath | str) -> bytes:
-        """A whole file of the guest; files of /proc and /sys too."""
+    def read(self, path: PurePosixPath | str, most: int | None = None) -> bytes:
+        """A whole file of the guest; files of /proc and /sys too. AgentError after `most` bytes of it."""
         handle = self._call("guest-file-open", path=str(path), mode="r")
         try:
             whole = bytearray()
             while True:
-                part = self._call("guest-file-read", handle=handle, count=CHUNK)
-                whole += decoded(part, "buf-b64")
-                if part["eof"] or not part["count"]:
-                    return bytes(whole)
+                with self._understood():
+                    part = self._call("guest-file-read", handle=handle, count=CHUNK)
+                    found = decoded(part, "buf-b64")
+                    whole += found
+                    if part["eof"] or not found:
+                        return bytes(whole)
+                if most is not None and len(whole) > most:
+                    raise AgentError(f"{self.name}: {path}: is longer than {most >> 20} MiB")
         finally:
             self._call("guest-file-close", handle=handle)
 
@@ -165,7 +175,16 @@ class Agent:
 
     def _ask(self, command: str, seconds: int, **arguments: Any) -> Any:
         request = {"execute": command, **({"arguments": arguments} if arguments else {})}
-        return json.loads(self._channel.agent(json.dumps(request), seconds))["return"]
+        with self._understood():
+            return json.loads(self._channel.agent(json.dumps(request), seconds))["return"]
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """The guest says what it likes: what makes no sense is its error, and not ours."""
+        try:
+            yield
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise AgentError(f"{self.name}: its agent's answer makes no sense: {error!r}") from error
 
     def _silent(self, what: str) -> VbuskitError:
         return VbuskitError(f"{self.name}: {what}", hint=self._hint())

@@ -65,7 +65,10 @@ def is_same(handle: int, path: Path) -> bool:
 
 def is_held(folder: Path) -> bool:
     """Whether a living process uses it; this one counts as well."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -77,7 +80,10 @@ def is_held(folder: Path) -> bool:
 
 def removed(folder: Path) -> bool:
     """Remove it, unless a living process holds it; a part of it is never seen under its name."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:  # somebody else was faster
+        return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         away = folder.with_name(f"{DRAFT}{folder.name}-{os.getpid()}")

@@ -66,9 +66,8 @@ def listed(texts: Iterable[str]) -> str:
 
 
 def untried(planned: Iterable[Planned], cells: Iterable[Cell]) -> list[Cell]:
-    """A red cell for each of the plan that nobody tells of, unless its guest could not be prepared."""
+    """A red cell for each of the plan that nobody tells of."""
     told = {cell_id(cell) for cell in cells}
-    unprepared = {cell.guest for cell in cells if cell.name == "prepare" and cell.outcome is Outcome.RED}
     return [
         Cell(
             each.coordinates.scenario,
@@ -81,7 +80,7 @@ def untried(planned: Iterable[Planned], cells: Iterable[Cell]) -> list[Cell]:
             evidence=["it is in the plan, and in no results.json"],
         )
         for each in planned
-        if not each.excluded and each.coordinates.id not in told and each.coordinates.guest not in unprepared
+        if not each.excluded and each.coordinates.id not in told
     ]
 
 

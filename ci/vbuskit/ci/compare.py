@@ -23,11 +23,15 @@ SLOWER, AT_LEAST = 1.25, 1.0  # times what it took, and seconds more: less than 
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """An earlier run, newest first in every list; `cells`: id to what it came to."""
+    """An earlier run, newest first in every list; `cells`: id to what it came to.
+
+    remembered: it is of the history, and no folder's that somebody named
+    """
 
     label: str
     accelerator: str
     cells: Mapping[str, Past]
+    remembered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,14 @@ def recall(history: History, facts: RunFacts, cells: Sequence[Cell]) -> list[Ear
 
 
 def of_folder(out: Path) -> Earlier:
-    """Of the results that lie in another folder."""
+    """Of the results that lie in another folder, without cells that were cut short, as in the history."""
     facts, cells = results.read(out)
-    found = {cell_id(each): Past(each.outcome, each.seconds, len(each.retries)) for each in cells}
-    return Earlier(label_of(facts), facts.accelerator, found)
+    found = {
+        cell_id(each): Past(each.outcome, each.seconds, len(each.retries))
+        for each in cells
+        if word(each) != INTERRUPTED
+    }
+    return Earlier(label_of(facts), facts.accelerator, found, remembered=False)
 
 
 def label_of(facts: RunFacts) -> str:

@@ -8,21 +8,22 @@ from datetime import UTC
 from xml.etree import ElementTree as ET
 
 from vbuskit.ci.facts import RunFacts
-from vbuskit.ci.plain import bounded, tail
+from vbuskit.ci.plain import Room, bounded
 from vbuskit.ci.verdict import axes, by_guest, cell_id, standing
 from vbuskit.compat.cells import Cell, Comparison, Outcome, Retry
 
 
 def junit(facts: RunFacts, cells: Sequence[Cell]) -> bytes:
     root = ET.Element("testsuites", totals(facts, cells) | {"name": "vbuskit"})
-    root.extend(suite(facts, guest, group) for guest, group in by_guest(cells).items())
+    room = Room()
+    root.extend(suite(facts, guest, group, room) for guest, group in by_guest(cells).items())
     ET.indent(root)
     return (
         b'<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode").encode() + b"\n"
     )
 
 
-def suite(facts: RunFacts, guest: str, cells: Sequence[Cell]) -> ET.Element:
+def suite(facts: RunFacts, guest: str, cells: Sequence[Cell], room: Room) -> ET.Element:
     counted = totals(facts, cells) | {"skipped": str(count(facts, cells, Outcome.SKIPPED))}
     started = facts.started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     element = ET.Element("testsuite", counted | {"name": bounded(guest), "timestamp": started})
@@ -30,7 +31,7 @@ def suite(facts: RunFacts, guest: str, cells: Sequence[Cell]) -> ET.Element:
     told = facts_as_properties(facts, guest) | findings(facts, cells)
     for name, value in told.items():
         ET.SubElement(properties, "property", {"name": bounded(name), "value": bounded(value)})
-    element.extend(case(facts, cell) for cell in cells)
+    element.extend(case(facts, cell, room) for cell in cells)
     return element
 
 
@@ -69,7 +70,7 @@ def outcome_of(facts: RunFacts, cell: Cell) -> Outcome:
     return Outcome.SKIPPED if cell.outcome is Outcome.RED and aside else cell.outcome
 
 
-def case(facts: RunFacts, cell: Cell) -> ET.Element:
+def case(facts: RunFacts, cell: Cell, room: Room) -> ET.Element:
     element = ET.Element(
         "testcase",
         {
@@ -84,7 +85,7 @@ def case(facts: RunFacts, cell: Cell) -> ET.Element:
         failure = ET.SubElement(element, "failure", {"message": bounded(cell.reason), "type": blame(cell)})
         failure.text = "\n".join(filter(None, [bounded(cell.reason), *notes(cell), looks]))
         element.extend(earlier("rerunFailure", cell))
-        ET.SubElement(element, "system-out").text = "\n".join(logs(cell))
+        ET.SubElement(element, "system-out").text = "\n".join(logs(cell, room))
         return element
     element.extend(earlier("flakyFailure", cell))
     if outcome is Outcome.SKIPPED:
@@ -115,8 +116,14 @@ def line(look: Comparison) -> str:
     return f"{mark}: {bounded(look.what)}: expected {bounded(look.expected)}, saw {bounded(look.seen)}"
 
 
-def logs(cell: Cell) -> list[str]:
-    return [f"--- {bounded(log.name)}, last lines\n{tail(log) or '(empty or gone)'}" for log in cell.logs]
+def logs(cell: Cell, room: Room) -> list[str]:
+    ends = ((log.name, room.tail(log)) for log in cell.logs)
+    return [
+        f"--- {bounded(name)}: no room for it here"
+        if end is None
+        else f"--- {bounded(name)}, last lines\n{end or '(empty or gone)'}"
+        for name, end in ends
+    ]
 
 
 def totals(facts: RunFacts, cells: Sequence[Cell]) -> dict[str, str]:

@@ -20,11 +20,10 @@ from vbuskit.ci import results
 from vbuskit.ci.compare import MOST_RUNS, Earlier, compare
 from vbuskit.ci.facts import Guest, RunFacts
 from vbuskit.ci.history import Past
-from vbuskit.ci.plain import bounded, plain, tail
+from vbuskit.ci.plain import Room, bounded, plain
 from vbuskit.ci.verdict import INFORMING, cell_id, judge, standing, word
 from vbuskit.compat.cells import Cell, Outcome
 
-TAILS = 2 * 1024 * 1024  # characters of logs in one page; beyond that a log is only linked
 LETTERS = {"green": "G", "red": "R", "skipped": "S", "interrupted": "I"}
 BAR, BASE = 5, 12  # of the strip: width of a bar with its gap, and where green ones stand on
 
@@ -165,15 +164,12 @@ def html(out: Path, facts: RunFacts, cells: Sequence[Cell], past: Sequence[Earli
 
 
 def rows_of(out: Path, facts: RunFacts, cells: Sequence[Cell], past: Sequence[Earlier]) -> Iterator[Row]:
-    room = TAILS
+    room = Room()
     for number, cell in enumerate(cells):
-        logs = []
-        for log in cell.logs:
-            end = tail(log) or "" if cell.outcome is Outcome.RED and room > 0 else ""
-            room -= len(end)
-            logs.append(Link.of(out, log, end))
+        is_red = cell.outcome is Outcome.RED
+        logs = [Link.of(out, log, (room.tail(log) if is_red else None) or "") for log in cell.logs]
         name = cell_id(cell)
-        found = [each.cells[name] for each in reversed(past) if name in each.cells]
+        found = [each.cells[name] for each in reversed(past) if each.remembered and name in each.cells]
         bars = Bars.of(found) if found else None
         aside = standing(cell, facts.informing, facts.quarantine)
         yield Row(number, cell, logs, bars, aside, facts.quarantine.get(name, ""))

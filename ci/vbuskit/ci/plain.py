@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 TAIL_LINES = 60
 TAIL_BYTES = 32 * 1024
 LINE_CHARS = 400
 VALUE_CHARS = 2000
+TAILS = 2 * 1024 * 1024  # characters of logs in one page or file; beyond that a log is only named
 
 # Terminal sequences vanish as a whole: ESC [ ... letter, ESC ] ... BEL or ST, ESC and one character.
 TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-Z\\-~])")
@@ -46,3 +48,18 @@ def tail(path: Path) -> str | None:
         return None
     lines = plain(raw.decode(errors="replace")).rstrip().split("\n")
     return "\n".join(bounded(line, LINE_CHARS) for line in lines[-TAIL_LINES:])
+
+
+@dataclass(slots=True)
+class Room:
+    """For logs in one page or file."""
+
+    left: int = TAILS
+
+    def tail(self, path: Path) -> str | None:
+        """As `tail`, and empty when it is gone; None when there is no room for it."""
+        if self.left <= 0:
+            return None
+        found = tail(path) or ""
+        self.left -= len(found)
+        return found

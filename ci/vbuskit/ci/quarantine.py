@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 from vbuskit.base.errors import UsageError
+from vbuskit.compat import tomlfile
 from vbuskit.compat.cells import Outcome
 
 FILE = Path("compat_tests/quarantine.toml")
@@ -37,19 +38,16 @@ class Entry:
 
 def read(tree: Path, today: date) -> list[Entry]:
     """All entries. Raises UsageError that says which one is wrong, and how."""
-    try:
-        raw = tomllib.loads((tree / FILE).read_text()) if (tree / FILE).exists() else {}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{FILE}: {error}") from error
+    raw = tomlfile.read(tree / FILE, str(FILE)).tables if (tree / FILE).exists() else {}
     tables = raw.pop("cell", [])
-    if raw or not isinstance(tables, list):
+    if raw or not (isinstance(tables, list) and all(isinstance(each, dict) for each in tables)):
         raise UsageError(f"{FILE}: {', '.join(raw) or 'cell'}: is nothing but tables [[cell]]")
     return [entry(number, table, today) for number, table in enumerate(tables, 1)]
 
 
-def entry(number: int, table: object, today: date) -> Entry:
+def entry(number: int, table: dict[str, Any], today: date) -> Entry:
     where = f"{FILE}: [[cell]] {number}"
-    if not isinstance(table, Mapping) or (wrong := table.keys() ^ set(WORDS)):
+    if wrong := table.keys() ^ set(WORDS):
         raise UsageError(
             f"{where}: {', '.join(sorted(wrong))}: an entry has {', '.join(WORDS)}, and no other"
         )

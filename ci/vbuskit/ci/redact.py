@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -81,13 +83,13 @@ class Redaction:
     """
 
     def __init__(self, hosts: Iterable[str] = (), *, names: bool = False) -> None:
-        self._known: dict[tuple[str, str], str] = {}
+        self._known: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._names = names
         whole = sorted(
             {name for name in hosts if len(name) > 2 and name != "localhost"}, key=len, reverse=True
         )
         self._hosts = re.compile(
-            "|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in whole) or r"(?!)"
+            "|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in whole) or r"(?!)", re.I
         )
 
     def __call__(self, text: str) -> str:
@@ -99,10 +101,25 @@ class Redaction:
             text = rule.pattern.sub(kept(self._named(rule.stands_for)), text)
         return self._hosts.sub(kept(self._named("host")), text)
 
+    def document(self, text: str) -> str:
+        """Of JSON: a line end or a quote in it is two letters, which hide what is behind them."""
+        try:
+            clean = json.dumps(self._strings(json.loads(text)), indent=1) + "\n"
+        except ValueError:
+            clean = text
+        return self(clean)  # also what a key says of its value
+
+    def _strings(self, value: object) -> object:
+        if isinstance(value, dict):
+            return {self(key): self._strings(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._strings(each) for each in value]
+        return self(value) if isinstance(value, str) else value
+
     def _named(self, kind: str) -> Callable[[str], str]:
         def name(found: str) -> str:
-            count = sum(each == kind for each, _ in self._known)
-            return self._known.setdefault((kind, found.lower()), f"{kind}-{count + 1}")
+            known = self._known[kind]
+            return known.setdefault(found.lower(), f"{kind}-{len(known) + 1}")
 
         return name
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import Blocked, Refused
@@ -48,11 +50,30 @@ def decode(out: Path, text: str) -> tuple[RunFacts, list[Cell]]:
             facts_from(out, document["facts"]),
             [in_folder(out, cell_of(each)) for each in document["cells"]],
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        for each in (facts, *cells):
+            check(each, type(each), type(each).__name__)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Refused(
             f"results.json: not what a run writes: {error!r}", hint="./vbuskit run writes a new one"
         ) from error
     return facts, cells
+
+
+def check(value: Any, kind: Any, name: str) -> None:
+    """Raise TypeError when `value`, or what is in it, is not of the type that is written down for it."""
+    if is_dataclass(value):
+        for field, its in get_type_hints(type(value)).items():
+            check(getattr(value, field), its, field)
+    plain = kind if isinstance(kind, UnionType) else get_origin(kind) or kind
+    is_whole = isinstance(value, plain) or (kind is float and isinstance(value, int))
+    if not is_whole or (isinstance(value, float) and not isfinite(value)):
+        raise TypeError(f"{name}: {type(value).__name__}")
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            check(each, get_args(kind)[0], name)
+    if isinstance(value, dict):
+        for each in (*value, *value.values()):
+            check(each, str, name)
 
 
 def read(out: Path) -> tuple[RunFacts, list[Cell]]:

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from vbuskit.base.artifact import Artifact
-from vbuskit.base.errors import Blocked
+from vbuskit.base.errors import Blocked, printable
 from vbuskit.base.places import Places, make
 from vbuskit.base.run import Runner
 from vbuskit.base.wait import patience
@@ -287,7 +287,7 @@ def planted(defect: str, known: Sequence[str]) -> str:
 
 def told(cell: Cell) -> Cell:
     """One line a cell, at once."""
-    reason = f"  {cell.reason}" if cell.reason else ""
+    reason = f"  {printable(cell.reason)}" if cell.reason else ""
     print(
         f"{MARKS[cell.outcome]:8} {cell_id(cell):26} {cell.seconds:6.1f} s  {cell.title}{reason}", flush=True
     )

@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from vbuskit.base import artifact
-from vbuskit.base.errors import Blocked, Exit, VbuskitError
+from vbuskit.base.errors import Blocked, Exit, VbuskitError, printable
 from vbuskit.base.run import Runner
 from vbuskit.ci.machine import Machine
 from vbuskit.ci.road import say
@@ -126,7 +126,7 @@ class Try:
         except VbuskitError as error:  # it hangs
             return Outcome.FAILED, str(error)
         last = next((line for line in reversed((done.out + done.err).splitlines()) if line.strip()), "")
-        if done.code in (Exit.BLOCKED, Exit.SKIPPED) and check.code is Exit.OK:
+        if done.code in (Exit.BLOCKED, Exit.SKIPPED) and done.code != check.code:
             return Outcome.IMPOSSIBLE, last or f"its command ended with {done.code}"
         if done.code != check.code:
             return Outcome.FAILED, f"exit code {done.code}, not {int(check.code)}: {last}"
@@ -150,7 +150,7 @@ def table(answers: Iterable[Answer]) -> Iterator[str]:
         seconds = f"{answer.seconds:.0f} s" if answer.seconds else ""
         yield f"{answer.outcome:18} {answer.id:16} {seconds:>7}  {answer.statement}"
         if answer.reason:
-            yield f"{'':44}{answer.reason}"
+            yield f"{'':44}{printable(answer.reason)}"
 
 
 def pack(path: Path, facts: Mapping[str, str], answers: Sequence[Answer], folder: Path, tree: Path) -> None:
@@ -207,7 +207,10 @@ def cleaner(folder: Path, tree: Path) -> Callable[[str], str]:
     """Takes out who and where: the machine's name, where the files lie, the home folder."""
     names = {str(folder): "OUT", str(tree): "TREE", str(Path.home()): "HOME"}
     order = sorted((name for name in names if len(name) > 2), key=len, reverse=True)
-    host = re.compile(rf"(?<![\w.-]){re.escape(platform.node() or 'localhost')}(?![\w-])")
+    name = re.escape(platform.node() or "localhost")
+    host = re.compile(
+        rf"(?:(?<![\w.-])|(?<=\\[nrt])){name}(?![\w-])"
+    )  # a line may begin with it in JSON, too
 
     def clean(text: str) -> str:
         for name in order:

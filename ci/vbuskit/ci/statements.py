@@ -183,7 +183,7 @@ def kvm(tree: Path) -> tuple[Check, ...]:
             id="arm64-core",
             statement="the portable half and the host's programs pass their tests on an arm64 machine",
             where=STATUS,
-            quote="arm64 (modules are built, nothing boots)",
+            quote="arm64 (modules are built, the guest boots",
             needs=(is_a("aarch64"),),
             command=(US, "build", "--only", "core"),
         ),
@@ -191,7 +191,7 @@ def kvm(tree: Path) -> tuple[Check, ...]:
             id="arm64-guest",
             statement="an arm64 guest boots and holds the profile smoke",
             where=STATUS,
-            quote="arm64 (modules are built, nothing boots)",
+            quote="arm64 (modules are built, the guest boots",
             needs=(ROOT, guest(arm64), has("qemu-system-aarch64")),
             command=(
                 US,

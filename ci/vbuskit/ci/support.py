@@ -14,13 +14,14 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from vbuskit.base.agent import Agent
 from vbuskit.base.artifact import Artifact, written
-from vbuskit.base.errors import Blocked, UsageError
+from vbuskit.base.errors import Blocked, UsageError, VbuskitError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
 from vbuskit.base.virt import Connection, Domain
@@ -63,7 +64,9 @@ class Running:
 
     def machines(self) -> list[str]:
         """What the guest calls itself."""
-        return self.agent.execute("hostname; hostname -f", 10).out.split() if self.agent.ping() else []
+        with suppress(VbuskitError):  # an agent may answer, and be forbidden to run anything
+            return self.agent.execute("hostname; hostname -f", 10).out.split() if self.agent.ping() else []
+        return []
 
     def pieces(self) -> Iterator[Piece]:
         xml = self.domain.xml()
@@ -105,7 +108,8 @@ class Former:
         paths = dict.fromkeys(path for cell in own for path in cell.logs)
         more = (path for folder in folders if folder.is_dir() for path in sorted(folder.rglob("*")))
         for path in [*paths, *more]:
-            if path.suffix in WANTED and path.is_file() and path.is_relative_to(self.out):
+            inside_it = path.resolve().is_relative_to(self.out.resolve())  # not by a link or ".." elsewhere
+            if path.suffix in WANTED and path.is_file() and inside_it:
                 yield str(path.relative_to(self.out)), attempted(partial(edges_of, path))
 
 
@@ -116,7 +120,8 @@ def bundle(run: Runner, places: Places, what: Running | Former, target: Path, *,
     pieces = [("versions.json", versions(run, places)), *unique(what.pieces())]
     files, left_out, total = {}, [], 0
     for name, text in pieces:
-        raw = shortened(redacted(text)).encode(errors="replace")
+        clean = redacted.document(text) if name.endswith(".json") else redacted(text)
+        raw = shortened(clean).encode(errors="replace")
         if total + len(raw) > MOST:
             left_out.append(redacted(name))
             continue
@@ -175,7 +180,7 @@ def initrd_check(agent: Agent) -> str:
             f"no initrd of at most {MOST_INITRD >> 20} MiB is found: ./vbuskit initrd check says it there\n"
         )
     with tempfile.NamedTemporaryFile() as copy:
-        copy.write(agent.read(path))
+        copy.write(agent.read(path, MOST_INITRD))
         copy.flush()
         found = check.check(read_image(Path(copy.name)), root=None, kernel=None, signer=signed_by)
     lines = [f"{'holds' if each.holds else 'DOES NOT HOLD'}: {each.release} {each.text}" for each in found]

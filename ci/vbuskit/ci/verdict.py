@@ -35,9 +35,7 @@ def judge(
     cells: Sequence[Cell], informing: Collection[str] = (), quarantined: Collection[str] = ()
 ) -> Verdict:
     """`informing` guests and `quarantined` cells, by their ids, are counted apart and make nothing red."""
-    told = Counter(
-        standing(cell, informing, quarantined) for cell in cells if cell.outcome is not Outcome.GREEN
-    )
+    told = Counter(standing(cell, informing, quarantined) for cell in cells if cell.outcome is Outcome.RED)
     aside = [cell for cell in cells if standing(cell, informing, quarantined)]
     cells = [cell for cell in cells if not standing(cell, informing, quarantined)]
     counts = Counter(cell.outcome for cell in cells)

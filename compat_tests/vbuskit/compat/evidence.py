@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import gettempdir
+from typing import BinaryIO
 
 from vbuskit.base import sandbox
 from vbuskit.base.errors import TimedOut, VbuskitError
@@ -228,7 +229,7 @@ def fresh(top: Path, name: str) -> Path:
 def pieces(bench: Bench, before: Before, *, is_awake: bool) -> Iterator[tuple[str, str]]:
     """(file name, text). What asks nobody comes first: asking may take long."""
     for name, path in logs(bench).items():
-        yield name, newer(path, before, MOST)
+        yield name, whole(path, before)
     yield "host.txt", host_facts()
     for name, said in (
         ("vbus-status.json", lambda: status(bench)),
@@ -293,10 +294,32 @@ def newer(path: Path, before: Before, most: int) -> str:
     if not path.is_file():
         return ""
     with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        start = before.sizes.get(path, 0)
-        file.seek(max(start if start <= end else 0, end - most))
+        start, end = of_cell(file, path, before)
+        file.seek(max(start, end - most))
         return file.read(most).decode(errors="replace")
+
+
+def whole(path: Path, before: Before) -> str:
+    """Likewise, and of more than MOST bytes the first and the last half; a byte of no text is `?`."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        start, end = of_cell(file, path, before)
+        file.seek(start)
+        raw = file.read(MOST)
+        if end - start > MOST:
+            half = (MOST - 64) // 2  # with the line between them it is no longer than a file may be
+            file.seek(end - half)
+            said = f"\n... {end - start - 2 * half} bytes left out ...\n".encode()
+            raw = raw[:half] + said + file.read(half)
+        return raw.decode(errors="surrogateescape").encode(errors="replace").decode()
+
+
+def of_cell(file: BinaryIO, path: Path, before: Before) -> tuple[int, int]:
+    """Where what a log has had since the cell began starts, and where it ends."""
+    end = file.seek(0, os.SEEK_END)
+    start = before.sizes.get(path, 0)
+    return (start if start <= end else 0), end
 
 
 def size(path: Path) -> int:

@@ -105,8 +105,8 @@ def build(run: Runner, recipe: Recipe, shelf: Path, kept: Kept, *, anew: bool = 
 
 
 def install(run: Runner, recipe: Recipe, tree: Path, kept: Kept, lock: Sequence[Package]) -> None:
-    """Debian's packages: those that `lock` says, or what the mirror has now."""
-    if lock:
+    """Debian's packages: those that `lock` says when they are what they were, or what the mirror has now."""
+    if lock and kept.are_whole(lock):
         install_again(run, recipe, tree, kept, lock)
     else:
         install_new(run, recipe, tree, kept)

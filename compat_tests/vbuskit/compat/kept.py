@@ -82,6 +82,15 @@ class Kept:
             return ()
         return packages if whole else ()
 
+    def are_whole(self, packages: Iterable[Package]) -> bool:
+        """Whether each is the one that was kept, to the byte."""
+        try:
+            for package in packages:
+                Artifact(self.path(package), package.sha256, package.size).verify()
+        except Refused:
+            return False
+        return True
+
     def repository(self, packages: Sequence[Package], suite: str, folder: Path) -> str:
         """Make a folder of them that apt takes for a mirror; its line of a sources.list.
 

@@ -105,12 +105,12 @@ def located(text: str) -> dict[Names, tuple[int, int]]:
         if match := STATEMENT.match(line):
             kind = "table" if match["table"] is not None else "key"
             start, end = offset + match.start(kind), offset + match.end(kind)
-            words = names(text[start:end])
-            table = words if kind == "table" else table
-            path = words if kind == "table" else (*table, *words)
-            found.setdefault(path, (start, start if kind == "table" else offset + match.end()))
-            for length in range(len(table) + 1, len(path)):
-                found.setdefault(path[:length], (start, start))
+            if words := names(text[start:end]):
+                table = words if kind == "table" else table
+                path = words if kind == "table" else (*table, *words)
+                found.setdefault(path, (start, start if kind == "table" else offset + match.end()))
+                for length in range(len(table) + 1, len(path)):
+                    found.setdefault(path[:length], (start, start))
         offset += len(line) + 1
     return found
 
@@ -123,8 +123,11 @@ def blank(match: re.Match[str]) -> str:
 
 
 def names(dotted: str) -> Names:
-    """The words of a key as TOML understands them."""
-    value: Any = tomllib.loads(f"{dotted} = 0")
+    """The words of a key as TOML understands them; none of a string of several lines, which is no key."""
+    try:
+        value: Any = tomllib.loads(f"{dotted} = 0")
+    except tomllib.TOMLDecodeError:
+        return ()
     words: list[str] = []
     while isinstance(value, dict):
         ((word, value),) = value.items()

@@ -89,8 +89,10 @@ def root_for(run: Runner, places: Places, suite: str) -> Root:
             return held(shelf / key, suite)
         except Refused:
             has_room(shelf, "a build root", ROOM)
+            debs = make(places.cache / "debs" / suite)
+            hold(debs)
             with draft_on(shelf, key) as draft:
-                build(run, suite, make(places.cache / "debs" / suite), draft)
+                build(run, suite, debs, draft)
         return held(shelf / key, suite)
 
 

@@ -56,6 +56,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> Exit:
     places = Places.from_environment(options.out)
     if options.guest:
+        if options.compare:
+            raise UsageError("--compare: goes without the name of a guest")
         return supported(places, options)
     for word in ("connect", "socket", "bundle", "names"):
         if getattr(options, word):
