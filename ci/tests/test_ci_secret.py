@@ -24,6 +24,7 @@ NEEDED = {
     "initrd": ["inspect", "x"],
     "host": ["status"],
     "bench": ["host"],
+    "gate": ["check", "guest.json", "host.json"],
     "guest": ["list"],
     "ci": ["github"],
     "selftest": ["kvm"],

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""What a host offers and what a guest consumes: the two JSON documents that the gate judges.
+
+Their schema is published as docs/schema/{host,guest}-profile.json, which a test makes from these classes.
+A field that this release does not know is kept in `unknown`, by its JSON path; it is written out again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from msgspec import Meta, Struct, field
+
+SCHEMA = 1  # raise it when a document restricts what an older reader would let pass
+
+Bits = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Count = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
+Groups = Annotated[dict[Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)], Bits], Meta(max_length=8)]
+Limits = dict[Name, Count]  # "pairs", "queues", "mtu" (bytes), "segments": at most, or in use
+
+
+class DeviceClass(Struct, frozen=True, kw_only=True):
+    """A device class of a host. `groups`: feature bits by group as the class has them, before any mask."""
+
+    name: Name
+    type: Name
+    version: Count
+    groups: Groups = field(default_factory=dict)
+    limits: Limits = field(default_factory=dict)
+
+
+class Image(Struct, frozen=True, kw_only=True):
+    """A disk's image that a host reaches. `lock` is how it is held: `none` keeps nobody out.
+
+    `shared`: one and the same file at all hosts that name the same `path`; a lock on a local file is local.
+    """
+
+    path: Name
+    size: Annotated[int, Meta(ge=0)] = 0
+    writable: bool = True
+    shared: bool = False
+    lock: Literal["ofd", "local", "none"] = "ofd"
+
+
+class HostBus(Struct, frozen=True, kw_only=True):
+    """The bridge. `features`: its bits in NEGOTIATE; windows in MiB, powers of two."""
+
+    version: Count
+    features: Annotated[int, Meta(ge=0, le=0xFFFF_FFFF_FFFF_FFFF)] = 0
+    connectors: tuple[Name, ...] = ("ivshmem",)
+    window_min: Count = 1
+    window_max: Count = 256
+    vectors_min: Count = 8
+    vectors_max: Count = 32
+    queues_max: Count = 32
+
+
+class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host"):
+    """A host. `machines`: canonical machine types; `cpus`: models that its QEMU can run here.
+
+    mask:     feature bits by type and group that the administrator takes from every device
+    masks:    the same of single devices, by UUID
+    networks: what a card's back end may name here (tap, macvtap, socket)
+    unknown:  JSON paths of fields that this release does not know, with their values
+    """
+
+    schema: Count
+    identity: UUID
+    name: Name
+    release: Name
+    captured: Name
+    arch: Name
+    qemu: Name
+    libvirt: Name
+    bus: HostBus
+    machines: tuple[Name, ...] = ()
+    cpus: tuple[Name, ...] = ()
+    classes: tuple[DeviceClass, ...] = ()
+    mask: dict[Name, Groups] = field(default_factory=dict)
+    masks: dict[UUID, Groups] = field(default_factory=dict)
+    networks: tuple[Name, ...] = ()
+    images: tuple[Image, ...] = ()
+    unknown: dict[str, Any] = field(default_factory=dict)
+
+
+class GuestDevice(Struct, frozen=True, kw_only=True):
+    """A device of a guest. `active`: feature bits by group, agreed on; none when it is closed.
+
+    `backend` is what its class stands on: an interface, a socket, an image's path.
+    `limits` are those that the guest counts on: its MTU in bytes, its rings.
+    """
+
+    uuid: UUID
+    type: Name
+    version: Count
+    klass: Name = field(name="class")
+    is_open: bool = field(name="open", default=False)
+    active: Groups = field(default_factory=dict)
+    limits: Limits = field(default_factory=dict)
+    backend: str = ""
+    mac: str = ""
+    read_only: bool = False
+    block_size: Count = 0
+    capacity: Annotated[int, Meta(ge=0)] = 0
+    serial: str = ""
+
+
+class GuestBus(Struct, frozen=True, kw_only=True):
+    """The bridge as the guest has it. window in MiB; rom: bytes of the option ROM's bar, 0: none."""
+
+    version: Count
+    features: Annotated[int, Meta(ge=0, le=0xFFFF_FFFF_FFFF_FFFF)] = 0
+    connector: Name = "ivshmem"
+    window: Count
+    vectors: Count
+    queues: Count = 0
+    rom: Count = 0
+
+
+class GuestProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="guest"):
+    """A guest. `host`: the identity of the one that it runs on; `drivers`: versions by name, as it says."""
+
+    schema: Count
+    identity: UUID
+    name: Name
+    release: Name
+    captured: Name
+    host: UUID | None = None
+    arch: Name
+    machine: Name
+    cpu: Name
+    bus: GuestBus
+    drivers: dict[Name, Name] = field(default_factory=dict)
+    devices: tuple[GuestDevice, ...] = ()
+    unknown: dict[str, Any] = field(default_factory=dict)
