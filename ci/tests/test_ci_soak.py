@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The smoke profile again and again: each red cell of it is a false one, and nothing may be left behind.
 
-VBUSKIT_SOAK_ROUNDS says how many times, 20 when it does not; what each said is printed, and is in its results.json.
+VBUSKIT_SOAK_ROUNDS says how many times; 20, when it does not.
 """
 
 from __future__ import annotations
