@@ -85,11 +85,11 @@ int vbus_image_lock(int fd, bool read_only)
 
 int vbus_image_look(int fd, uint32_t block_size, struct vbus_image_shape *out)
 {
-	uint32_t shrinks = fuzz_byte();
+	uint32_t shrinks = fuzz_byte(), blocks = IMAGE_SIZE / block_size;
 
 	(void)fd;
 	*out = (struct vbus_image_shape){
-		.size = IMAGE_SIZE - shrinks * block_size, .logical = block_size,
+		.size = (blocks - shrinks % blocks) * block_size, .logical = block_size,
 		.physical = 4096,
 	};
 	errno = EIO;
