@@ -27,9 +27,8 @@ from vbuskit.compat.scenarios.masks import Mask, masked
 from vbuskit.compat.traffic import bring_up, ping
 from vbuskit.migration.features import each_bit
 
-TOGETHER = (
-    5  # devices beside the bench's own: the drivers take all of an eighth of the window that each may have
-)
+# And the bench's two: a device may have an eighth of the window, and the drivers take all of it.
+TOGETHER = 5
 # By type: what is masked while they are opened for the first time, so that the guest does without it.
 LESS: tuple[tuple[str, Mask], ...] = (
     ("venet", {}),
