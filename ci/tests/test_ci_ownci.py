@@ -173,7 +173,9 @@ def test_gitlab_caches_the_packages_that_images_are_made_of_where_we_keep_them(
     """Without them an image cannot be made again once the mirror has dropped a version."""
     text = written(capsys, "gitlab")
     document = YAML(typ="safe").load(text)
-    places = replace(Places.from_environment(tmp_path), cache=tmp_path / document["variables"]["VBUSKIT_CACHE"])
+    places = replace(
+        Places.from_environment(tmp_path), cache=tmp_path / document["variables"]["VBUSKIT_CACHE"]
+    )
     kept = Kept.of(places).folder.relative_to(places.cache)
     assert f"cache/{kept}" in document["shard"]["cache"]["paths"]
     judged("gitlab", text, tmp_path)

@@ -280,7 +280,9 @@ def test_results_with_an_unknown_outcome_are_refused(out: Path) -> None:
         results.decode(out, json.dumps(document))
 
 
-@pytest.mark.parametrize("log", ["../secret", "{secret}", "logs/../../secret", "logs/link", "logs/folder/secret"])
+@pytest.mark.parametrize(
+    "log", ["../secret", "{secret}", "logs/../../secret", "logs/link", "logs/folder/secret"]
+)
 def test_a_log_that_leads_out_of_the_runs_folder_is_refused_and_shown_to_nobody(
     log: str, out: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
