@@ -21,6 +21,7 @@ from vbuskit.ci.facts import RunFacts
 from vbuskit.ci.matrix import Desk, Workshop, guests_folders
 from vbuskit.ci.road import Diary
 from vbuskit.compat.cells import Blame, Cell, Outcome
+from vbuskit.compat.crash import LIVES
 from vbuskit.compat.guests import choose_guests
 from vbuskit.compat.plan import Coordinates
 from vbuskit.compat.plugin import LANES
@@ -150,6 +151,9 @@ scenario("one", 100, ())
 scenario("two", 101, ("one",))
 scenario("three", 102, ("two",))
 
+if (HERE / "unfit").exists() and "PYTEST_XDIST_WORKER" in os.environ:
+    os._exit(3)  # as one whose sandbox cannot be made
+
 if __name__ == "__main__":
     matrix.PYTEST = (*matrix.PYTEST, "-p", "fake")
     programs = {"vbusd": Artifact.of(Path(__file__))}
@@ -188,6 +192,19 @@ def test_the_cells_of_a_killed_worker_run_elsewhere_and_the_killed_attempt_is_sh
         for cell in (two, three):
             assert (cell["outcome"], cell["blame"], len(cell["retries"])) == ("red", "infrastructure", 1)
             assert cell["again"].endswith(f"--only {cell['name']} --defect=late")
+
+
+def test_workers_that_cannot_start_are_replaced_a_few_times_and_the_run_is_blocked_in_words(
+    tmp_path: Path,
+) -> None:
+    for name, text in (("fake.py", FAKE), ("times", "0"), ("unfit", "")):
+        (tmp_path / name).write_text(text)
+    path = ":".join([str(tmp_path), *sys.path[1:]])
+    words: list[Arg] = [sys.executable, tmp_path / "fake.py"]
+    done = Runner().attempt(words, env={"PYTHONPATH": path}, cwd=tmp_path, seconds=60)
+    said = f"Blocked: {LIVES * 2} workers in a row ended before they tried anything, gw"
+    assert said in done.err.splitlines()[-1], done.err
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_run_of_which_cells_were_not_told_is_no_green_one(tmp_path: Path) -> None:

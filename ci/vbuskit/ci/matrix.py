@@ -332,6 +332,12 @@ class Desk:
             gone = Retry(Outcome.RED, 0.0, "the process that tried it was killed", Blame.INFRASTRUCTURE)
             self._lost.setdefault(found["id"], []).append(gone)
 
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Also when no worker can be started (compat/crash.py)."""
+        if isinstance(excinfo.value, pytest.exit.Exception):
+            hint = "what they said is above, mostly what the sandbox lacks; --workers 1 goes without them"
+            self.blocked = self.blocked or [str(excinfo.value.msg), hint]
+
     def silent(self) -> list[str]:
         """The cells of the plan, by id, of which nothing has come in."""
         planned = [each.coordinates.id for each in self._session.config.stash[PLAN] if not each.excluded]
