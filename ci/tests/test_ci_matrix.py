@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 
+from vbuskit.base import sandbox
 from vbuskit.base.errors import Exit, UsageError
 from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Arg, Runner
@@ -222,7 +223,7 @@ def test_a_run_says_what_was_planted_in_it(
 ) -> None:
     seen: list[RunFacts] = []
     monkeypatch.setenv("VBUSKIT_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr(matrix.sandbox, "enter", lambda: None)
+    monkeypatch.setattr(sandbox, "enter", lambda: None)
     for name in ("raise_stage", "programs_of", "play"):
         monkeypatch.setattr(matrix, name, lambda *_: None)
     monkeypatch.setattr(matrix, "write_report", lambda places, facts, cells: seen.append(facts))

@@ -155,4 +155,4 @@ def test_of_a_cells_time_the_matrix_takes_no_more_than_its_share(tmp_path: Path)
         assert said == {"cells": 2 * cells, "outcomes": ["green"], "workers": 2, "compared": [6]}
     each = (took[MANY] - took[FEW]) / (2 * (MANY - FEW))
     print(f"{took[FEW]:.1f} s with {2 * FEW} cells, {took[MANY]:.1f} s with {2 * MANY}: {each:.3f} s a cell")
-    assert 0 < each <= BUDGET * max(before, clamped(slowness(time.process_time)))
+    assert each <= BUDGET * max(before, clamped(slowness(time.process_time)))
