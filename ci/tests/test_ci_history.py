@@ -29,11 +29,17 @@ def past(tmp_path: Path) -> History:
     return History(tmp_path / "state" / "history.sqlite")
 
 
-def run_at(hour: int, accelerator: str = "tcg") -> RunFacts:
+def run_at(hour: int, accelerator: str = "tcg", defect: str = "") -> RunFacts:
     started = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
     host = Host(system="", kernel="", qemu="", libvirt="")
     return RunFacts(
-        version="0.1.0", commit="", dirty=False, host=host, accelerator=accelerator, started=started
+        version="0.1.0",
+        commit="",
+        dirty=False,
+        host=host,
+        accelerator=accelerator,
+        started=started,
+        defect=defect,
     )
 
 
@@ -70,6 +76,14 @@ def test_expected_is_the_median_of_the_last_green_ones(past: History) -> None:
         past.add(run_at(hour), [kill(seconds)])
     past.add(run_at(10), [kill(0.1, Outcome.RED)])
     assert past.expected() == {"debian-12/kill": 5.0}
+
+
+def test_what_a_planted_defect_made_of_cells_is_neither_expected_nor_counted(past: History) -> None:
+    past.add(run_at(1), [kill(5)])
+    assert past.add(run_at(2, defect="late"), [kill(90), Cell("mask", "Mask", "x", Outcome.RED, 1)]) == ""
+    assert past.expected() == {"debian-12/kill": 5.0}
+    assert len(past.runs()) == 1
+    assert past.cell("x/mask") == []
 
 
 def test_expected_is_of_the_same_accelerator(past: History) -> None:

@@ -12,14 +12,17 @@ from typing import cast
 
 import pytest
 
+from vbuskit.base import sandbox
 from vbuskit.base.errors import Exit, UsageError
 from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Arg, Runner
 from vbuskit.ci import cli, matrix
 from vbuskit.ci.commands.matrix import PROFILES, fitting, listed
+from vbuskit.ci.facts import RunFacts
 from vbuskit.ci.matrix import Desk, Workshop, guests_folders
 from vbuskit.ci.road import Diary
 from vbuskit.compat.cells import Blame, Cell, Outcome
+from vbuskit.compat.crash import LIVES
 from vbuskit.compat.guests import choose_guests
 from vbuskit.compat.plan import Coordinates
 from vbuskit.compat.plugin import LANES
@@ -149,11 +152,15 @@ scenario("one", 100, ())
 scenario("two", 101, ("one",))
 scenario("three", 102, ("two",))
 
+if (HERE / "unfit").exists() and "PYTEST_XDIST_WORKER" in os.environ:
+    os._exit(3)  # as one whose sandbox cannot be made
+
 if __name__ == "__main__":
     matrix.PYTEST = (*matrix.PYTEST, "-p", "fake")
     programs = {"vbusd": Artifact.of(Path(__file__))}
     desk = Desk(Diary(Places.from_environment(HERE / "out")), programs)
     words = [f"--out={HERE / 'out'}", "--guest=debian-12", "--guest=debian-13", "--scenario=three"]
+    words += ["--defect=late"]
     play(desk, [*words, *sys.argv[1:]], 2)
     print(json.dumps([document_of(cell) for cell in desk.finish()]))
 """
@@ -185,6 +192,20 @@ def test_the_cells_of_a_killed_worker_run_elsewhere_and_the_killed_attempt_is_sh
         three = cells["debian-12/three"]  # on the way to it, too
         for cell in (two, three):
             assert (cell["outcome"], cell["blame"], len(cell["retries"])) == ("red", "infrastructure", 1)
+            assert cell["again"].endswith(f"--only {cell['name']} --defect=late")
+
+
+def test_workers_that_cannot_start_are_replaced_a_few_times_and_the_run_is_blocked_in_words(
+    tmp_path: Path,
+) -> None:
+    for name, text in (("fake.py", FAKE), ("times", "0"), ("unfit", "")):
+        (tmp_path / name).write_text(text)
+    path = ":".join([str(tmp_path), *sys.path[1:]])
+    words: list[Arg] = [sys.executable, tmp_path / "fake.py"]
+    done = Runner().attempt(words, env={"PYTHONPATH": path}, cwd=tmp_path, seconds=60)
+    said = f"Blocked: {LIVES * 2} workers in a row ended before they tried anything, gw"
+    assert said in done.err.splitlines()[-1], done.err
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_run_of_which_cells_were_not_told_is_no_green_one(tmp_path: Path) -> None:
@@ -194,6 +215,20 @@ def test_a_run_of_which_cells_were_not_told_is_no_green_one(tmp_path: Path) -> N
     words: list[Arg] = [sys.executable, tmp_path / "fake.py", "-k", "one or two"]
     done = Runner().attempt(words, env={"PYTHONPATH": path}, cwd=tmp_path)
     assert "VbuskitError: 2 cells of the plan were never told of, such as debian-12/three" in done.err
+
+
+@pytest.mark.parametrize(("planted", "told"), [("late", "late"), ("none", "")])
+def test_a_run_says_what_was_planted_in_it(
+    planted: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[RunFacts] = []
+    monkeypatch.setenv("VBUSKIT_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(sandbox, "enter", lambda: None)
+    for name in ("raise_stage", "programs_of", "play"):
+        monkeypatch.setattr(matrix, name, lambda *_: None)
+    monkeypatch.setattr(matrix, "write_report", lambda places, facts, cells: seen.append(facts))
+    matrix.played(Places.from_environment(tmp_path), [], defect=planted)
+    assert [facts.defect for facts in seen] == [told]
 
 
 @pytest.mark.parametrize("again", [Outcome.GREEN, None])

@@ -8,6 +8,7 @@ import importlib
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from vbuskit.base.errors import Exit
-from vbuskit.base.places import ROOT
+from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import CommandFailed, Runner
 from vbuskit.ci import cli
 from vbuskit.ci.ownci import LONGEST, Pipeline
+from vbuskit.compat.kept import Kept
 
 SCHEMAS = {
     "github": ["vendor.github-workflows"],
@@ -163,6 +165,20 @@ def nodes(node: Any) -> Iterator[dict[str, Any]]:
         yield node
     for each in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         yield from nodes(each)
+
+
+def test_gitlab_caches_the_packages_that_images_are_made_of_where_we_keep_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Without them an image cannot be made again once the mirror has dropped a version."""
+    text = written(capsys, "gitlab")
+    document = YAML(typ="safe").load(text)
+    places = replace(
+        Places.from_environment(tmp_path), cache=tmp_path / document["variables"]["VBUSKIT_CACHE"]
+    )
+    kept = Kept.of(places).folder.relative_to(places.cache)
+    assert f"cache/{kept}" in document["shard"]["cache"]["paths"]
+    judged("gitlab", text, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -280,6 +280,33 @@ def test_results_with_an_unknown_outcome_are_refused(out: Path) -> None:
         results.decode(out, json.dumps(document))
 
 
+@pytest.mark.parametrize(
+    "log", ["../secret", "{secret}", "logs/../../secret", "logs/link", "logs/folder/secret"]
+)
+def test_a_log_that_leads_out_of_the_runs_folder_is_refused_and_shown_to_nobody(
+    log: str, out: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secret = out.parent / "secret"
+    secret.write_text("hunter2")
+    (out / "logs").mkdir(parents=True)
+    (out / "logs/link").symlink_to(secret)
+    (out / "logs/folder").symlink_to(secret.parent)
+    document = json.loads(results.encode(out, gallery.facts(out), gallery.cells(out)))
+    red = next(cell for cell in document["cells"] if cell["outcome"] == "red")
+    red["logs"] = [log.format(secret=secret)]
+    (out / "results.json").write_text(json.dumps(document))
+    assert cli.main(["report", "--out", str(out)]) == Exit.REFUSED
+    assert "lies outside" in capfd.readouterr().err
+    assert not (out / "report.html").exists()
+
+
+def test_the_logs_of_a_folder_that_is_reached_by_a_link_lie_in_it(out: Path) -> None:
+    link = out.parent / "link"
+    link.symlink_to(out)
+    facts, cells = gallery.facts(out), gallery.cells(out)
+    results.decode(link, results.encode(out, facts, cells))
+
+
 def test_the_report_is_written_again_also_after_the_folder_moved(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from vbuskit.ci import gallery
+from vbuskit.ci import gallery, results
 from vbuskit.ci.compare import Earlier
 from vbuskit.ci.history import Past
+from vbuskit.ci.page import html
 from vbuskit.ci.summary import MOST, code, markdown
 from vbuskit.compat.cells import Cell, Outcome
 
@@ -27,6 +28,14 @@ def test_it_says_the_verdict_what_is_red_and_how_it_is_tried_again(out: Path) ->
     assert "- `debian-13/kill` red, put down to product: `<script>alert(1)</script>: epoch" in text
     assert "  - again: `./vbuskit matrix run --guest debian-13 --only kill`" in text
     assert "- `debian-12/transfer`: red (`libvirtd: end of file from the monitor`), then green" in text
+
+
+def test_a_planted_defect_is_told_of_on_every_page_and_read_back(out: Path) -> None:
+    facts, cells = gallery.matrix(out, gallery.LATEST)
+    facts = dataclasses.replace(facts, defect="late")
+    assert results.decode(out, results.encode(out, facts, cells))[0].defect == "late"
+    assert "with the planted defect `late`" in markdown(facts, cells)
+    assert "with the planted defect <code>late</code>" in html(out, facts, cells)
 
 
 def test_what_does_not_count_comes_last_and_says_so(out: Path) -> None:

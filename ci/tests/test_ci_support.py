@@ -89,11 +89,15 @@ def test_what_no_longer_fits_is_left_out_and_told(
 def test_no_file_beside_the_runs_folder_gets_into_a_bundle(out: Path, tmp_path: Path) -> None:
     (tmp_path / "keys.txt").write_text("nobody's business")
     (out / "logs" / "link.txt").symlink_to(tmp_path / "keys.txt")
+    target = tmp_path / "x.tar.gz"
+    words = ["report", gallery.GUEST, "--out", str(out), "--bundle", str(target)]
+    assert cli.main(words) == Exit.OK
+    assert not [content for content in read(target).values() if "nobody's" in content]
     text = (out / "results.json").read_text()
     (out / "results.json").write_text(text.replace("logs/worker.log", "../keys.txt"))
-    target = tmp_path / "x.tar.gz"
-    assert cli.main(["report", gallery.GUEST, "--out", str(out), "--bundle", str(target)]) == Exit.OK
-    assert not [content for content in read(target).values() if "nobody's" in content]
+    target.unlink()
+    assert cli.main(words) == Exit.REFUSED
+    assert not target.exists()
 
 
 @pytest.mark.parametrize(

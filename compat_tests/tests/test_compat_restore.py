@@ -12,6 +12,7 @@ import pytest
 from vbuskit.base.run import Runner
 
 BUDGET = 5.0  # seconds a cell, where a guest boots in QUIET
+CHECK = 0.3  # seconds of them for the health check, before and after its body together
 QUIET = 6.5  # seconds, on the machine of docs/performance.md with nothing else on it
 
 BODY = """
@@ -24,8 +25,10 @@ from vbuskit.base.run import Runner
 from vbuskit.compat import snapshot
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.bus import Bus
+from vbuskit.compat.cells import Cell
 from vbuskit.compat.domain import Hardware
 from vbuskit.compat.guest import Guest
+from vbuskit.compat.health import Health
 from vbuskit.compat.host import PrivateHost
 from vbuskit.compat.images import image_for, overlay
 from vbuskit.compat.recipe import Recipe
@@ -40,7 +43,7 @@ image = image_for(run, places, Recipe(release))
 programs = {name: program.path for name, program in host_programs(run, places).items()}
 drivers = modules(run, places, release)
 places = replace(places, cache=places.out / "cache")  # the snapshot is this test's own
-boots, rounds, drawn = [], [], []
+boots, rounds, drawn, checks = [], [], [], []
 
 def bench(host, bus, name):
     hardware = Hardware(
@@ -67,6 +70,11 @@ def told(bench):
     drawn.append(numbers)
     return before - 1 <= float(now) <= time.time() + 1
 
+def checked(bench):
+    start = time.monotonic()
+    Health(bench).check(Cell("none", "tries nothing", bench.guest.name, comparisons=[None]))
+    checks.append(time.monotonic() - start)
+
 def cell(bench):
     start = time.monotonic()
     found = snapshot.stage(bench, ["insmod"], lambda: prepare(bench))
@@ -79,6 +87,8 @@ def cell(bench):
     health = bench.guest.health()
     tried = time.monotonic()
     seconds = {"restore": staged - start, "plug": plugged - staged, "body": tried - plugged}
+    for _ in range(3):
+        checked(bench)
     right = told(bench)
     start = time.monotonic()
     bench.guest.unplug()
@@ -101,12 +111,12 @@ with (
         cell(two)
         one.guest("touch /run/of-one")
         apart = two.guest.execute("test -e /run/of-one").code
-print(json.dumps({"boot": boots, "rounds": rounds, "drawn": drawn, "apart": apart}))
+print(json.dumps({"boot": boots, "rounds": rounds, "drawn": drawn, "apart": apart, "checks": checks}))
 """
 
 
 @pytest.mark.guest
-def test_a_cell_on_a_restored_guest_takes_five_seconds_and_the_guest_is_one_of_its_own(
+def test_a_cell_on_a_restored_guest_and_its_health_check_take_their_time_and_the_guest_is_one_of_its_own(
     tmp_path: Path,
 ) -> None:
     out = Runner()([sys.executable, "-c", BODY, tmp_path])
@@ -116,6 +126,7 @@ def test_a_cell_on_a_restored_guest_takes_five_seconds_and_the_guest_is_one_of_i
     for number, each in enumerate(seen["rounds"]):
         names = ("restore", "plug", "body", "unplug")
         print(number, ", ".join(f"{name} {each[name]:.2f} s" for name in names))
+    print("health check:", ", ".join(f"{each:.2f} s" for each in seen["checks"]))
     assert [each["found"] for each in seen["rounds"]] == [False, True, True, True]
     for each in seen["rounds"]:
         assert (each["cards"], each["agreed"], each["clock"]) == (["open", "open"], True, True)
@@ -125,3 +136,4 @@ def test_a_cell_on_a_restored_guest_takes_five_seconds_and_the_guest_is_one_of_i
     slowness = max(1.0, boot / QUIET)
     best = min(sum(each[name] for name in ("restore", "plug", "body")) for each in seen["rounds"][1:])
     assert best <= BUDGET * slowness
+    assert min(seen["checks"]) <= CHECK * slowness

@@ -61,6 +61,7 @@ class RunFacts:
     accelerator: "kvm" or "tcg"
     started:     with a time zone
     quarantine:  cells that are shown and do not count, by their id: whose they are, until when, and why
+    defect:      what is wrong on purpose; such a run is no measure for others, and no history
     """
 
     version: str
@@ -73,6 +74,7 @@ class RunFacts:
     steps: tuple[Step, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     quarantine: dict[str, str] = field(default_factory=dict)
+    defect: str = ""
 
     def __post_init__(self) -> None:
         if self.started.tzinfo is None:

@@ -93,8 +93,11 @@ class History:
     def add(self, facts: RunFacts, cells: Sequence[Cell]) -> str:
         """Remember a run, instead of an earlier one that started in the same microsecond.
 
-        Cells that were cut short say nothing. Returns what the user should know, mostly nothing.
+        Cells that were cut short say nothing, and those of a run with a planted defect nothing that anybody
+        may expect. Returns what the user should know, mostly nothing.
         """
+        if facts.defect:
+            return ""
         cells = [cell for cell in cells if word(cell) != INTERRUPTED]
         if not cells:
             return ""

@@ -21,6 +21,7 @@ from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import Blocked, Exit, VbuskitError
 from vbuskit.base.places import Places
 from vbuskit.base.run import Runner
+from vbuskit.ci.again import again
 from vbuskit.ci.facts import Guest
 from vbuskit.ci.goldens import Goldens, given_of, unavailable
 from vbuskit.ci.goods import MODULE_DEFECTS, delivery
@@ -32,7 +33,6 @@ from vbuskit.ci.verdict import cell_id, judge
 from vbuskit.compat import plugin
 from vbuskit.compat.cells import Blame, Cell, Outcome, Retry, cell_of
 from vbuskit.compat.domain import has_kvm
-from vbuskit.compat.evidence import again
 from vbuskit.compat.guests import GuestKind, choose_guests
 from vbuskit.compat.host import ForeignHost, Host, PrivateHost, raise_stage
 from vbuskit.compat.plan import THIS, Coordinates
@@ -315,6 +315,8 @@ class Desk:
 
     def pytest_vbuskit_cell(self, cell: Cell, id: str) -> None:
         cell.retries = [*self._lost.pop(id, ()), *cell.retries]
+        if cell.again:
+            cell.again = again(cell, self._session.config.option)
         if not self._is_red(id):
             self.cells[id] = told(cell)
 
@@ -330,6 +332,12 @@ class Desk:
             gone = Retry(Outcome.RED, 0.0, "the process that tried it was killed", Blame.INFRASTRUCTURE)
             self._lost.setdefault(found["id"], []).append(gone)
 
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Also when no worker can be started (compat/crash.py)."""
+        if isinstance(excinfo.value, pytest.exit.Exception):
+            hint = "what they said is above, mostly what the sandbox lacks; --workers 1 goes without them"
+            self.blocked = self.blocked or [str(excinfo.value.msg), hint]
+
     def silent(self) -> list[str]:
         """The cells of the plan, by id, of which nothing has come in."""
         planned = [each.coordinates.id for each in self._session.config.stash[PLAN] if not each.excluded]
@@ -342,7 +350,7 @@ class Desk:
             kind = kind_of(where)
             cell = Cell(kind.name, kind.title, where.guest, Outcome.RED, axes=where.axes)
             cell.reason, cell.blame, cell.retries = lost[-1].reason, lost[-1].blame, lost[:-1]
-            cell.again = again(cell)
+            cell.again = again(cell, self._session.config.option)
             self.cells[id] = told(cell)
         return list(self.cells.values())
 
@@ -366,6 +374,7 @@ def played(places: Places, words: Sequence[str], *, workers: int = 1, defect: st
     raise_stage()
     with alone(places), fresh_folders(places, keep=False):
         run, diary = Runner(log=places.out / "logs" / "commands.log"), Diary(places)
+        diary.defect = "" if defect == "none" else defect
         desk = Desk(diary, programs_of(run, places, diary, defect))
         try:
             play(desk, [f"--out={places.out}", f"--defect={defect}", *words], workers)

@@ -100,8 +100,22 @@ def facts_from(out: Path, raw: dict[str, Any]) -> RunFacts:
 
 
 def in_folder(out: Path, cell: Cell) -> Cell:
-    cell.logs = [out / log for log in cell.logs]
+    cell.logs = [below(out, log) for log in cell.logs]
     return cell
+
+
+def below(out: Path, log: Path) -> Path:
+    """`log` seen from `out`. Raises Refused for one that leads out of it, by `..` or by a link.
+
+    A page shows the end of each, and a bundle has all of it: of a run, and of nothing else on this machine.
+    """
+    path = out / log
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):
+        raise Refused(
+            f"results.json: the log {str(log)!r} lies outside {out}",
+            hint="no run writes that: take it for a forgery, or copy the folder with what its links lead to",
+        )
+    return path
 
 
 def relative(out: Path, path: Path) -> str:

@@ -82,6 +82,7 @@ class Diary:
         self.guests: list[facts.Guest] = []
         self.artifacts: list[Artifact] = []
         self.quarantine: dict[str, str] = {}
+        self.defect = ""
 
     def give(self) -> dict[str, Any]:
         """Steps, guests and artifacts as JSON has them; they are this diary's no longer."""
@@ -124,6 +125,7 @@ class Diary:
             steps=tuple(self.steps),
             artifacts=tuple(self.artifacts),
             quarantine=self.quarantine,
+            defect=self.defect,
         )
 
 

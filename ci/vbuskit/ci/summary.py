@@ -41,6 +41,7 @@ def markdown(facts: RunFacts, cells: Sequence[Cell], past: Sequence[Earlier] = (
 def told_of(facts: RunFacts) -> str:
     dirty = " with local changes" if facts.dirty else ""
     said = [f"commit {code(facts.commit[:12])}{dirty}"] if facts.commit else []
+    said += [f"with the planted defect {code(facts.defect)}"] if facts.defect else []
     said += [f"under {code(facts.accelerator.upper())}"] if facts.accelerator else []
     said += [duration(sum(step.seconds for step in facts.steps))] if facts.steps else []
     return ", ".join(said)

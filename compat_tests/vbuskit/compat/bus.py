@@ -299,9 +299,17 @@ class Bus:
 
     def appears(self, guest: Guest, card: Card) -> str:
         """`open`, once the guest has the card and an interface for it; or how far it has come, in time."""
-        there = f"ls /sys/bus/vbus/devices/{card.uuid}/net 2>/dev/null"
-        has_interface = until(lambda: guest.execute(there).out, PATIENCE, pause=0.005)
-        return self.state(guest, card) + ("" if has_interface else f", no interface in {PATIENCE:g} s")
+        return self.interface(guest, card)[0]
+
+    def interface(self, guest: Guest, card: Card) -> tuple[str, list[str]]:
+        """What `appears` says, and the names of the card's interfaces."""
+        # One command of the shell's own: each look costs the guest.
+        folder = f"cd /sys/bus/vbus/devices/{card.uuid} 2>/dev/null"
+        look = f'{folder} && set -- net/* && [ -e "$1" ] && echo "$@" && read -r now <state && echo "$now"'
+        found = until(lambda: guest.execute(look).out.split(), PATIENCE, pause=0.005)
+        if found:
+            return found[-1], [name.removeprefix("net/") for name in found[:-1]]
+        return f"{self.state(guest, card)}, no interface in {PATIENCE:g} s", []
 
     def ready(self, guest: Guest) -> None:
         """Return once both sides are connected and the guest has opened each card."""

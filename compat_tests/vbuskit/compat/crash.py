@@ -5,7 +5,7 @@ Its own (3.8.0) gives the whole group of a dead worker to another one, the test 
 test that kills its worker does so until --max-worker-restart is reached, and one that does not the second
 time has failed all the same. Its groups are gone besides with pytest 9.2: it writes them into a field that
 nobody reads any more; so whoever makes the scheduler says which group a test is of. What shows an attempt
-as one is `-p vbuskit.compat.crash`.
+as one is `-p vbuskit.compat.crash`. Workers that end before they try anything are replaced a few times only.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 RETRIES = 1
+LIVES = 3  # of each worker, as long as none has begun a test: then the machine is to blame
 RETRIED = "retried"  # the outcome of an attempt that is followed by another one; neither passed nor failed
 
 
@@ -49,6 +50,27 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]
 
     def is_tried_again(self, name: str) -> bool:
         return self.crashes[name] <= RETRIES
+
+
+class Starts:
+    """A plugin of the controller: ends a session whose workers end, again and again, before any test begins.
+
+    pytest-xdist would go on up to --max-worker-restart, which has to be large for those that die in a test.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._most = LIVES * workers
+        self._ended = 0  # in a row
+
+    def pytest_runtest_logstart(self) -> None:
+        self._ended = 0
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        self._ended += error is not None
+        if self._ended >= self._most:
+            last = f"{node.gateway.id}: {error}"
+            pytest.exit(f"{self._ended} workers in a row ended before they tried anything, {last}")
 
 
 @pytest.hookimpl(optionalhook=True)

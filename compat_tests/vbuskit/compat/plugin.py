@@ -25,7 +25,7 @@ from vbuskit.base.run import Runner
 from vbuskit.compat.bench import Bench
 from vbuskit.compat.bus import Bus, Card
 from vbuskit.compat.cells import Cell, CellSkipped, Outcome, document_of
-from vbuskit.compat.crash import Groups
+from vbuskit.compat.crash import Groups, Starts
 from vbuskit.compat.domain import TYPES
 from vbuskit.compat.evidence import Before, examine
 from vbuskit.compat.guest import Guest
@@ -258,7 +258,9 @@ def param(where: Coordinates) -> Any:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A guest's tests stay together."""
     guests = sorted({each.coordinates.guest for each in config.stash[PLAN]}, key=len)
-    return Groups(config, log, lambda name: group_of(name, guests))
+    groups = Groups(config, log, lambda name: group_of(name, guests))
+    config.pluginmanager.register(Starts(groups.numnodes))
+    return groups
 
 
 def group_of(nodeid: str, guests: Sequence[str]) -> str:

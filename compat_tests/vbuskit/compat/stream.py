@@ -37,8 +37,8 @@ class Stream:
     def ready(self, seconds: float = 20) -> None:
         self._wait_for("listening", seconds)
 
-    def passed(self, seconds: float = QUIET) -> Passed:
-        _, count, digest = self._wait_for("done", seconds).split()
+    def passed(self, seconds: float = QUIET, word: str = "done") -> Passed:
+        _, count, digest = self._wait_for(word, seconds).split()
         return Passed(int(count), digest)
 
     def _wait_for(self, word: str, seconds: float) -> str:
@@ -58,7 +58,7 @@ class Stream:
 def stream(
     run: Runner, host: Host, kind: str, address: str, port: int, count: int, log: Path
 ) -> Iterator[Stream]:
-    """A listening end, `kind` sink or source, on the host; ended when the block ends."""
+    """A listening end, `kind` sink, source or both, on the host; ended when the block ends."""
     log.unlink(missing_ok=True)
     [program] = host.bring(Path(stream_end.__file__))
     command: list[Arg] = ["python3", program, kind, address, str(port), str(count)]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """One end of a TCP connection, checksummed; a file of its own, for a host that has nothing of ours.
 
-`stream_end.py sink|source ADDRESS PORT BYTES` listens, says `listening` on standard output, serves one
-connection and says `done COUNT SHA256`. A sink reads to the end, a source sends BYTES random bytes; both
-count what really passed. One quiet minute ends it with exit code 1.
+`stream_end.py sink|source|both ADDRESS PORT BYTES` listens, says `listening` on standard output, serves one
+connection and says `done COUNT SHA256`. A sink reads to the end, a source sends BYTES random bytes, and who
+does both reads BYTES, says `got COUNT SHA256`, and sends as many; each counts what really passed. One quiet
+minute ends it with exit code 1.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ def main(kind: str, address: str, port: int, count: int) -> None:
         connection, _ = listener.accept()
         with connection:
             connection.settimeout(QUIET)
+            if kind == "both":
+                print("got", *sink(connection, count), flush=True)
             passed, digest = sink(connection) if kind == "sink" else source(connection, count)
     print("done", passed, digest, flush=True)
 
 
-def sink(connection: socket.socket) -> tuple[int, str]:
+def sink(connection: socket.socket, most: int = 1 << 62) -> tuple[int, str]:
     digest, count = hashlib.sha256(), 0
-    while block := connection.recv(BLOCK):
+    while block := connection.recv(min(BLOCK, most - count)):
         digest.update(block)
         count += len(block)
     return count, digest.hexdigest()

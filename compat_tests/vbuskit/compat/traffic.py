@@ -24,8 +24,7 @@ PORTS = {TO_HOST: 5001, TO_GUEST: 5002}
 
 def interface_of(bench: Bench, card: Card) -> str:
     """The guest's name for a card, which it may still have to find; both sides know it by its UUID."""
-    state = bench.bus.appears(bench.guest, card)
-    names = bench.guest.execute(f"ls /sys/bus/vbus/devices/{card.uuid}/net").out.split()
+    state, names = bench.bus.interface(bench.guest, card)
     if len(names) != 1:
         raise VbuskitError(f"{card.name}: the guest has {len(names)} interfaces for it, not one ({state})")
     return names[0]
@@ -135,6 +134,52 @@ def transfer(
     with stream(bench.run, bench.host, kind, address, port, count, log) as end:
         bench.guest(["/bin/bash", "-c", CLIENT.format(base=base, body=body)])
         yield Transfer(bench, direction, base, end)
+
+
+# One connection both ways, in one command, since each costs a guest more than a MiB does. What comes back
+# comes after the host's end has got all: what the interface has sent until then, it has sent for that.
+EXCHANGE = """
+set -e
+trap 'rm -f {base} {base}.got' EXIT
+cd /sys/class/net/{name}/statistics
+head -c {count} /dev/urandom >{base}
+read -r frames <tx_packets
+read -r bytes <tx_bytes
+exec 3<>/dev/tcp/{address}/{port}
+cat {base} >&3
+head -c 1 <&3 >{base}.got
+read -r more <tx_packets
+read -r longer <tx_bytes
+cat <&3 >>{base}.got
+echo $((longer - bytes)) $((more - frames))
+stat -c %s {base} {base}.got
+sha256sum <{base}
+sha256sum <{base}.got
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """What each end saw of an exchange, by direction: the sender, the receiver.
+
+    frame: bytes a frame of those that the guest sent, on average
+    """
+
+    ends: dict[str, tuple[Passed, Passed]]
+    frame: int
+
+
+def exchange(bench: Bench, address: str, name: str, count: int, port: int = 5003) -> Exchanged:
+    """`count` bytes to the host, and then as many back, through the guest's interface `name`."""
+    log = bench.places.work("logs") / f"exchange-{name}.log"
+    words = {"name": name, "count": count, "base": f"/dev/shm/exchange-{name}", "address": address}
+    with stream(bench.run, bench.host, "both", address, port, count, log) as end:
+        said = bench.guest(["/bin/bash", "-c", EXCHANGE.format(port=port, **words)]).split()
+        got, sent = end.passed(word="got"), end.passed()
+    bytes_, frames, there, back, digest, _, other, _ = said
+    north = Passed(int(there), digest), Passed(int(back), other)
+    ends = {TO_HOST: (north[0], got), TO_GUEST: (sent, north[1])}
+    return Exchanged(ends, int(bytes_) // int(frames))
 
 
 def prepare(bench: Bench, card: Card | Nic, direction: str, count: int) -> str:

@@ -16,7 +16,7 @@ from vbuskit.compat.cells import Cell
 from vbuskit.compat.disks import MIB, Disk, Plugged, plugged, sysfs
 from vbuskit.compat.pairs import cover
 from vbuskit.compat.scenario import Scenario
-from vbuskit.compat.traffic import TO_GUEST, TO_HOST, bring_up, transfer
+from vbuskit.compat.traffic import bring_up, exchange
 
 CARD = Card(name="masks", number=7)
 DISK = Disk(name="masks", number=7, mib=8)
@@ -130,18 +130,13 @@ def card(bench: Bench, cell: Cell, usual: Features, mask: Mask) -> None:
     cell.compare(f"{what}: in the guest", expected="open", seen=bench.bus.appears(bench.guest, CARD))
     north, south = bench.bus.features_in(bench.guest, CARD), bench.bus.features(CARD)
     agree(cell, what, usual, mask, north, south)
-    bring_up(bench, CARD)
-    before = bench.bus.device(CARD).counters
-    for direction in (TO_HOST, TO_GUEST):
-        with transfer(bench, CARD, direction, SIZE) as under_way:
-            sent, got = under_way.ends()
+    done = exchange(bench, CARD.host_address, bring_up(bench, CARD), SIZE)
+    for direction, (sent, got) in done.ends.items():
         cell.compare(f"{what}, {direction}: got what was sent", expected=(SIZE, sent), seen=(got.count, got))
-        if direction == TO_HOST:
-            after = bench.bus.device(CARD).counters
-            frame = (after["tx_bytes"] - before["tx_bytes"]) // (after["tx_frames"] - before["tx_frames"])
-            may = bool(north.active.get(SG, 0) & TSO)
-            expected = f"{'more than' if may else 'at most'} {PLAIN}"
-            cell.check(f"{what}: bytes a frame", expected=expected, seen=frame, holds=(frame > PLAIN) is may)
+    may = bool(north.active.get(SG, 0) & TSO)
+    expected = f"{'more than' if may else 'at most'} {PLAIN}"
+    holds = (done.frame > PLAIN) is may
+    cell.check(f"{what}: bytes a frame", expected=expected, seen=done.frame, holds=holds)
     bench.bus.remove(CARD)
     cell.compare(f"{what}: removed", expected="gone", seen=bench.bus.vanishes(bench.guest, CARD))
 
