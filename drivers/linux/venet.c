@@ -203,8 +203,14 @@ static int venet_reconnect(struct venet *venet)
 	if (err)
 		return err;
 	err = venet_share(venet);
-	if (!err && netif_running(venet->netdev))
+	if (err)
+		return err;
+	/* Before a ring moves: a queue that is stopped then would not be woken, and nobody asks again. */
+	WRITE_ONCE(venet->frozen, false);
+	if (netif_running(venet->netdev))
 		err = venet_start(venet);
+	if (err)
+		WRITE_ONCE(venet->frozen, true);
 	return err;
 }
 
@@ -216,8 +222,6 @@ static int venet_replay(struct vbus_device *vdev)
 	if (!rtnl_trylock())
 		return -EAGAIN;
 	err = venet_reconnect(venet);
-	if (!err)
-		WRITE_ONCE(venet->frozen, false);
 	rtnl_unlock();
 	if (err) {
 		venet_unshare(venet);

@@ -50,6 +50,11 @@ class Card:
         return f"02:76:62:75:73:{self.number:02x}"
 
     @property
+    def host_mac(self) -> str:
+        """The same for each tap in turn: a guest that goes on with another vbusd remembers it."""
+        return f"06:76:62:75:73:{self.number:02x}"
+
+    @property
     def tap(self) -> str:
         return f"vbustap{self.number}" if self.klass == "venet-tap" else ""
 
@@ -179,7 +184,8 @@ class Bus:
         if card.tap:
             self.run(self.host.command(["ip", "address", "add", f"{card.host_address}/24", "dev", card.tap]))
             mtu = ["mtu", str(card.mtu)] if card.mtu else []
-            self.run(self.host.command(["ip", "link", "set", card.tap, *mtu, "up"]))
+            look = ["address", card.host_mac, *mtu]
+            self.run(self.host.command(["ip", "link", "set", card.tap, *look, "up"]))
 
     def remove(self, card: Card) -> None:
         self.client.remove_device(self.name, card.uuid)
