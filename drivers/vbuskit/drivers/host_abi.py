@@ -240,6 +240,10 @@ class ClassStatus(ctypes.Structure):
         ("version", ctypes.c_uint32),
         ("backend", ctypes.c_uint32),
         ("devices", ctypes.c_uint32),
+        ("feature", Mask * GROUPS),
+        ("rings", ctypes.c_uint32),
+        ("mtu", ctypes.c_uint32),
+        ("segments", ctypes.c_uint32),
     ]
 
 
