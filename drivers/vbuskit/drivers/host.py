@@ -11,13 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from vbuskit.base.errors import Blocked, Refused, UsageError
-from vbuskit.base.run import Process, Runner
 from vbuskit.drivers import host_abi as abi
 from vbuskit.drivers.host_abi import Backend, Connector, EventKind, Op, Result
+
+if TYPE_CHECKING:
+    from vbuskit.base.run import Process, Runner
 
 DEFAULT_SOCKET = Path("/run/vbuskit/vbusd.sock")
 ANSWER_SECONDS = 10.0
