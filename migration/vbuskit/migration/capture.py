@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vbuskit.base.virt import Connection, Domain
     from vbuskit.drivers.description import BusDescription
 
+QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 MACHINE_ID = Path("/etc/machine-id")
 OURS = UUID("5b1f6c0e-6f0c-4a53-9a57-8a0b6c1d7e42")  # whoever else derives from machine-id gets another one
 BUSES = Path("/etc/vbuskit/buses")  # as `description` has it
@@ -216,7 +217,7 @@ def capture_guest(vbusd: Host, virt: Connection, name: str, *, agent: bool = Tru
     """
     domain = virt.find(name)
     if domain is None:
-        known = ", ".join(virt.running()) or "none runs"
+        known = ", ".join(sorted(virt.running())) or "none runs"
         raise UsageError(f"{name}: libvirt at {virt.uri} has no such guest", hint=f"there are: {known}")
     xml = domain.xml()
     bus, shmem = bus_of(vbusd, xml, name)
@@ -244,7 +245,7 @@ def capture_guest(vbusd: Host, virt: Connection, name: str, *, agent: bool = Tru
             window=bus.window_mib,
             vectors=bus.vectors,
             queues=registered(bus),
-            rom=rom(shmem),
+            rom=rom(xml, shmem),
         ),
         drivers=drivers(domain) if agent else {},
         devices=tuple(device(each, classes[each.klass]) for each in vbusd.devices(bus.name)),
@@ -283,16 +284,21 @@ def cpu(xml: ET.Element) -> str:
     return found.findtext("model") or found.get("mode") or "default"
 
 
-def rom(shmem: ET.Element) -> int:
-    """Bytes of the ROM's bar: a power of two that its file fits into; a page at least."""
-    found = shmem.find("rom")
-    if found is None or found.get("bar") == "off" or not found.get("file"):
+def rom(xml: ET.Element, shmem: ET.Element) -> int:
+    """Bytes of the ROM's bar, which QEMU makes a power of two; only an override of libvirt names it."""
+    alias = shmem.find("alias")
+    name = alias.get("name") if alias is not None else None
+    if name is None:
         return 0
+    of = f"{{{QEMU}}}override/{{{QEMU}}}device[@alias='{name}']/{{{QEMU}}}frontend/{{{QEMU}}}property"
+    words = {each.get("name"): each.get("value", "") for each in xml.iterfind(of)}
+    if words.get("romsize", "").isdecimal():
+        return int(words["romsize"])
     try:
-        size = Path(found.get("file", "")).stat().st_size
+        size = Path(words.get("romfile", "")).stat().st_size if words.get("romfile") else 0
     except OSError:
         return 0
-    return max(4096, 1 << (size - 1).bit_length()) if size else 0
+    return 1 << (size - 1).bit_length() if size else 0
 
 
 def registered(bus: Bus) -> int:
