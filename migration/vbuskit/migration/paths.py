@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 Step = str | int
-PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-STEP = re.compile(rf"\.(?P<plain>{PLAIN.pattern})|\[(?P<index>\d+)\]|\['(?P<quoted>(?:[^'\\]|\\.)*)'\]")
-AT = re.compile(r" - at (?P<key>`key` in )?`(?P<path>\$[^`]*)`$")
+# Compiled when they are needed, which is seldom: a gate check is measured in milliseconds.
+PLAIN = r"[A-Za-z_][A-Za-z0-9_-]*"
+STEP = rf"\.(?P<plain>{PLAIN})|\[(?P<index>\d+)\]|\['(?P<quoted>(?:[^'\\]|\\.)*)'\]"
+AT = r" - at (?P<key>`key` in )?`(?P<path>\$[^`]*)`$"
 LEFT_OUT = "[...]"  # what msgspec writes for the name of a member that no class has as a field
 
 
@@ -23,7 +24,7 @@ def joined(steps: Sequence[Step]) -> str:
 def shown(step: Step) -> str:
     if isinstance(step, int):
         return f"[{step}]"
-    if PLAIN.fullmatch(step):
+    if re.fullmatch(PLAIN, step):
         return f".{step}"
     quoted = step.replace("\\", r"\\").replace("'", r"\'")
     return f"['{quoted}']"
@@ -32,7 +33,7 @@ def shown(step: Step) -> str:
 def steps_of(path: str) -> list[Step]:
     """Of what `joined` makes."""
     found: list[Step] = []
-    for each in STEP.finditer(path):
+    for each in re.finditer(STEP, path):
         if each["index"]:
             found.append(int(each["index"]))
         else:
@@ -49,7 +50,7 @@ def at(document: Any, steps: list[Step]) -> Any:
 
 def exact(document: Any, kind: type, said: str) -> tuple[str, list[Step]]:
     """What msgspec has `said` of the document, and where, with the names that it leaves out."""
-    found = AT.search(said)
+    found = re.search(AT, said)
     if not found:
         return said, []
     parts = found["path"].split(LEFT_OUT)
