@@ -28,12 +28,13 @@ from vbuskit.drivers.client import Client
 from vbuskit.drivers.host import Host, bus_of, serving
 from vbuskit.drivers.host_abi import BusStatus
 from vbuskit.migration import capture
-from vbuskit.migration.capture import capture_guest, capture_host, text
+from vbuskit.migration.capture import capture_guest, capture_host
 from vbuskit.migration.images import NOWHERE, SHARED, Mount, Reach, mounts_in
 from vbuskit.migration.judge import judge
 from vbuskit.migration.judgement import Verdict
 from vbuskit.migration.profile import GuestProfile, HostProfile, Image
 from vbuskit.migration.reading import parse
+from vbuskit.migration.writing import canonical
 
 CARD = UUID("5a4e6f7e-0000-4000-8000-000000000001")
 DISK = UUID("5a4e6f7e-0000-4000-8000-000000000002")
@@ -185,7 +186,7 @@ def test_a_guest_may_stay_on_the_host_that_it_runs_on(rig: Rig) -> None:
         client.venet(CARD)
         guest, host = rig.guest(), rig.host()
     judgement = judge(guest, host)
-    assert (judgement.verdict, judgement.findings) == (Verdict.YES, ())
+    assert judgement.verdict is Verdict.YES, judgement.findings
 
 
 def test_both_profiles_are_read_again_as_they_were_written(rig: Rig) -> None:
@@ -193,14 +194,14 @@ def test_both_profiles_are_read_again_as_they_were_written(rig: Rig) -> None:
         client.venet(CARD)
         rig.vbusd.mask("vm", 1, 0x1)
         guest, host = rig.guest(), rig.host()
-    assert parse(text(guest).encode(), GuestProfile, "guest") == guest
-    assert parse(text(host).encode(), HostProfile, "host") == host
+    assert parse(canonical(guest), GuestProfile, "guest") == guest
+    assert parse(canonical(host), HostProfile, "host") == host
 
 
 def test_a_password_of_the_domain_is_in_no_profile(rig: Rig) -> None:
     assert SECRET in rig.node.read_text()
     with rig.north():
-        assert SECRET not in text(rig.guest()) and SECRET not in text(rig.host())
+        assert not any(SECRET.encode() in canonical(each) for each in (rig.guest(), rig.host()))
 
 
 def test_the_queues_are_those_up_to_the_last_one_that_something_is_bound_to() -> None:
@@ -367,7 +368,7 @@ def test_without_libvirt_a_host_is_known_by_what_is_derived_from_its_machine_id(
     monkeypatch.setattr(capture, "MACHINE_ID", tmp_path / "machine-id")
     host = capture_host(rig.vbusd, None)
     assert host.identity == capture_host(rig.vbusd, None).identity != UUID(machine)
-    assert machine not in text(host) and (host.machines, host.qemu) == ((), "unknown")
+    assert machine.encode() not in canonical(host) and (host.machines, host.qemu) == ((), "unknown")
     (tmp_path / "machine-id").write_text("uninitialized\n")
     with pytest.raises(Blocked, match="gives this host no identity"):
         capture_host(rig.vbusd, None)

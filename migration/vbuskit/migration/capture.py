@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import msgspec
-
 from vbuskit.base.errors import Blocked, Refused, UsageError, VbuskitError
 from vbuskit.base.places import ROOT
 from vbuskit.base.wait import patient
@@ -365,8 +363,3 @@ def release() -> str:
 
 def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def text(profile: HostProfile | GuestProfile) -> str:
-    """As a file has it; `vbuskit.migration.reading` reads it."""
-    return msgspec.json.format(msgspec.json.encode(profile), indent=1).decode() + "\n"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from vbuskit.migration.features import bit_name, each_bit, whole
 from vbuskit.migration.judgement import Finding, Judgement, Side, Verdict
 from vbuskit.migration.profile import DeviceClass, GuestDevice, GuestProfile, HostProfile
+from vbuskit.migration.unknown import unknown_fields
 
 Rule = Callable[[GuestProfile, HostProfile], Iterator[Finding]]
 
@@ -67,4 +68,4 @@ def lost_bits(device: GuestDevice, there: DeviceClass, host: HostProfile) -> Ite
                 )
 
 
-RULES: tuple[Rule, ...] = (machine, features)
+RULES: tuple[Rule, ...] = (unknown_fields, machine, features)

@@ -11,6 +11,7 @@ from pathlib import Path
 from vbuskit.base.errors import Blocked, Exit
 from vbuskit.drivers.host import DEFAULT_SOCKET, Host
 from vbuskit.migration import capture
+from vbuskit.migration.writing import canonical
 
 SYSTEM, WITHOUT = "qemu:///system", "none"
 
@@ -51,9 +52,9 @@ def main(options: argparse.Namespace) -> Exit:
             virt = undo.enter_context(Connection(options.connect))
         if options.what == "guest":
             assert virt is not None
-            done = capture.text(capture.capture_guest(vbusd, virt, options.name, agent=not options.no_agent))
+            done = canonical(capture.capture_guest(vbusd, virt, options.name, agent=not options.no_agent))
         else:
-            done = capture.text(capture.capture_host(vbusd, virt, options.image))
+            done = canonical(capture.capture_host(vbusd, virt, options.image))
     if virt is None:
         print(
             "vbuskit: without libvirt: the identity is derived from /etc/machine-id, and machine types and "
@@ -61,7 +62,7 @@ def main(options: argparse.Namespace) -> Exit:
             file=sys.stderr,
         )
     if options.out == "-":
-        print(done, end="")
+        sys.stdout.write(done.decode())
         return Exit.OK
     from vbuskit.base.artifact import write
 
