@@ -62,6 +62,8 @@ NODE = """
 <devices><graphics type='vnc' passwd='{secret}'/>
 <shmem name='x'><model type='ivshmem-doorbell'/><server path='{path}'/><msi vectors='8'/></shmem></devices>
 </domain><domain type='test'><name>bare</name><memory>8192</memory><os><type>hvm</type></os></domain>
+<domain type='test' xmlns:t='http://libvirt.org/schemas/domain/test/1.0'><name>idle</name><memory>8192</memory>
+<os><type>hvm</type></os><t:runstate>5</t:runstate></domain>
 <network><name>default</name><bridge name='virbr0'/></network>
 <pool type='dir'><name>images</name><target><path>{pool}</path></target></pool></node>"""
 
@@ -70,12 +72,13 @@ class Virt(Connection):
     """libvirt's test driver, with the words that QEMU's has and it has not."""
 
     domains = ""
+    asked: Sequence[tuple[str, str]] = ()
 
     def capabilities(self) -> ET.Element:
         return ET.fromstring(CAPABILITIES.format(domains=self.domains))
 
     def domain_capabilities(self, arch: str, virt: str) -> ET.Element:
-        self.asked = (arch, virt)
+        self.asked = [*self.asked, (arch, virt)]
         return ET.fromstring(MODELS)
 
 
@@ -242,7 +245,9 @@ def domain_with_rom(words: dict[str, str]) -> tuple[ET.Element, ET.Element]:
     ],
 )
 def test_a_cpu_without_a_model_is_named_by_its_mode(xml: str, model: str) -> None:
-    assert capture.cpu(ET.fromstring(f"<domain>{xml}</domain>")) == model
+    assert capture.cpu(ET.fromstring(f"<domain type='kvm'>{xml}</domain>")) == model
+    emulated = f"tcg:{model}" if "<model>" in xml else model
+    assert capture.cpu(ET.fromstring(f"<domain type='qemu'>{xml}</domain>")) == emulated
 
 
 class Said:
@@ -275,6 +280,11 @@ def test_a_guest_that_libvirt_does_not_know_is_an_error_that_names_those_it_know
     assert error.value.hint == "there are: bare, vm1"
 
 
+def test_a_guest_that_is_off_is_not_captured(rig: Rig) -> None:
+    with Virt(rig.uri) as virt, pytest.raises(Blocked, match="idle: is off"):
+        capture_guest(rig.vbusd, virt, "idle")
+
+
 def test_a_guest_without_a_bus_is_refused(rig: Rig) -> None:
     with Virt(rig.uri) as virt, pytest.raises(Refused, match="bare: has no device"):
         capture_guest(rig.vbusd, virt, "bare")
@@ -291,7 +301,7 @@ def test_a_guest_that_has_not_negotiated_is_not_captured(rig: Rig) -> None:
 def test_a_host_says_what_its_vbusd_and_its_libvirt_say(rig: Rig) -> None:
     host = rig.host()
     assert (host.identity, host.arch, host.libvirt.count(".")) == (HERE, "x86_64", 2)
-    assert (host.machines, host.cpus) == (("pc-i440fx-7.2", "pc-q35-7.2"), ("qemu64",))
+    assert (host.machines, host.cpus) == (("pc-i440fx-7.2", "pc-q35-7.2"), ("tcg:qemu64",))
     assert "default" in host.networks
     classes = {klass.name: klass for klass in host.classes}
     for there in rig.vbusd.classes():
@@ -300,13 +310,12 @@ def test_a_host_says_what_its_vbusd_and_its_libvirt_say(rig: Rig) -> None:
     assert host.mask == {} and host.masks == {}
 
 
-def test_cpu_models_are_of_kvm_where_libvirt_has_it(rig: Rig) -> None:
+def test_cpu_models_of_kvm_and_of_emulation_are_told_apart(rig: Rig) -> None:
     with Virt(rig.uri) as virt:
-        capture_host(rig.vbusd, virt)
-        assert virt.asked == ("x86_64", "qemu")
         virt.domains = KVM
-        assert "pc-q35-5.2" in capture_host(rig.vbusd, virt).machines
-        assert virt.asked == ("x86_64", "kvm")
+        host = capture_host(rig.vbusd, virt)
+        assert "pc-q35-5.2" in host.machines and host.cpus == ("qemu64", "tcg:qemu64")
+        assert virt.asked == [("x86_64", "kvm"), ("x86_64", "qemu")]
 
 
 def test_what_is_masked_is_in_the_profile_and_not_taken_from_the_class(rig: Rig) -> None:

@@ -42,6 +42,7 @@ OURS = UUID("5b1f6c0e-6f0c-4a53-9a57-8a0b6c1d7e42")  # whoever else derives from
 BUSES = Path("/etc/vbuskit/buses")  # as `description` has it
 INTERFACES = Path("/sys/class/net")
 UNKNOWN = "unknown"
+EMULATED = "tcg:"  # before a CPU model that QEMU runs without KVM
 CONFIG, MTU = 3, 0x1  # venet_abi.h
 USO, USO_SINCE = 0x40, (6, 2)  # worker: venet_tap.c
 MODULES = ("vbus", "venet", "vblk")
@@ -135,12 +136,13 @@ def machines(capabilities: ET.Element, arch: str) -> tuple[str, ...]:
 
 
 def cpus(virt: Connection, capabilities: ET.Element, arch: str) -> tuple[str, ...]:
-    """Models that QEMU can run here, in the fastest way that it has."""
-    fast = capabilities.find(f"guest/arch[@name='{arch}']/domain[@type='kvm']") is not None
-    found = virt.domain_capabilities(arch, "kvm" if fast else "qemu")
-    return tuple(
-        sorted({each.text or "" for each in found.iterfind("cpu/mode/model[@usable='yes']")} - {""})
-    )
+    """Models that QEMU can run here; what it can only emulate is no choice for a guest under KVM."""
+    found = set()
+    for kind, before in (("kvm", ""), ("qemu", EMULATED)):
+        if capabilities.find(f"guest/arch[@name='{arch}']/domain[@type='{kind}']") is not None:
+            usable = virt.domain_capabilities(arch, kind).iterfind("cpu/mode/model[@usable='yes']")
+            found |= {f"{before}{each.text}" for each in usable}
+    return tuple(sorted(found))
 
 
 def there(klass: ClassThere, devices: Iterable[Device]) -> DeviceClass:
@@ -217,6 +219,8 @@ def capture_guest(vbusd: Host, virt: Connection, name: str, *, agent: bool = Tru
     if domain is None:
         known = ", ".join(sorted(virt.running())) or "none runs"
         raise UsageError(f"{name}: libvirt at {virt.uri} has no such guest", hint=f"there are: {known}")
+    if not domain.is_running():
+        raise Blocked(f"{name}: is {domain.state()}", hint="start it, and capture it then")
     xml = domain.xml()
     bus, shmem = bus_of(vbusd, xml, name)
     if not bus.negotiated:
@@ -279,7 +283,9 @@ def cpu(xml: ET.Element) -> str:
     found = xml.find("cpu")
     if found is None:
         return "default"
-    return found.findtext("model") or found.get("mode") or "default"
+    before = EMULATED if xml.get("type") == "qemu" else ""
+    model = found.findtext("model")
+    return f"{before}{model}" if model else found.get("mode") or "default"
 
 
 def rom(xml: ET.Element, shmem: ET.Element) -> int:

@@ -7,7 +7,7 @@ from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Cell
 from vbuskit.compat.scenario import Scenario
 from vbuskit.drivers.host_abi import QUEUES
-from vbuskit.migration.capture import capture_guest, capture_host
+from vbuskit.migration.capture import EMULATED, capture_guest, capture_host
 from vbuskit.migration.judge import judge
 from vbuskit.migration.judgement import Verdict
 from vbuskit.migration.profile import GuestProfile, HostProfile
@@ -37,7 +37,10 @@ class Profile(Scenario):
         queues = guest.bus.queues
         cell.check("event queues", expected="some", seen=queues, holds=0 < queues <= QUEUES)
         cell.compare("machine", expected=bench.guest.hardware.machine.name, seen=guest.machine)
-        cell.compare("CPU model", expected=bench.guest.hardware.machine.cpu, seen=guest.cpu)
+        model = bench.guest.hardware.machine.cpu
+        cpu = model if bench.guest.hardware.kvm else f"{EMULATED}{model}"
+        cell.compare("CPU model", expected=cpu, seen=guest.cpu)
+        cell.compare("CPU model, as the host has it", expected=True, seen=cpu in host.cpus)
         cell.compare("drivers", expected=dict.fromkeys(MODULES, bench.version), seen=guest.drivers)
         judgement = judge(guest, host)
         against = [str(each) for each in judgement.findings if each.verdict is not Verdict.YES]
