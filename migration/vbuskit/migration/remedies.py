@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""Remedies that several rules have, as words to type."""
+
+from __future__ import annotations
+
+from shlex import quote
+
+from vbuskit.migration.profile import GuestDevice, GuestProfile, HostProfile
+
+
+def update(guest: GuestProfile, host: HostProfile) -> str:
+    to = f" to {guest.release} or later" if guest.release != host.release else ""
+    return f"update vbuskit on {host.name}{to}"
+
+
+def unmask(guest: GuestProfile, device: GuestDevice, host: HostProfile, group: int) -> str:
+    """Of what is masked that which this guest does not use may stay so."""
+    used = device.active.get(group, 0)
+    bus = quote(guest.name)
+    commands = []
+    if of_all := host.mask.get(device.type, {}).get(group, 0):
+        commands.append(f"vbuskit host mask {bus} {group} {of_all & ~used:#x}")
+    if of_one := host.masks.get(device.uuid, {}).get(group, 0):
+        commands.append(f"vbuskit host mask {bus} {group} {of_one & ~used:#x} --device {device.uuid}")
+    return f"on {host.name}: {' && '.join(commands)}"
+
+
+def reopen(guest: GuestProfile, device: GuestDevice, group: int, bits: int) -> str:
+    """The guest does without, before it moves."""
+    bus = quote(guest.name)
+    return (
+        f"at the source: vbuskit host mask {bus} {group} {bits:#x} --device {device.uuid}, then have the "
+        f"guest re-open it: reload {device.type} in the guest, or vbuskit host remove {bus} "
+        f"--device {device.uuid} and add it again"
+    )
+
+
+BUILT_IN = ("venet-loopback", "venet-tap", "venet-passt", "vblk-file")
+
+
+def add_class(guest: GuestProfile, device: GuestDevice, host: HostProfile) -> str:
+    if device.klass in BUILT_IN:
+        return update(guest, host)
+    return f"on {host.name}: vbuskit host classes --add MODULE, the module that {guest.name}'s host has"
+
+
+def lower(guest: GuestProfile, device: GuestDevice, name: str, most: int) -> str:
+    """The guest makes do with less."""
+    if name == "mtu":
+        return f"in the guest: ip link set dev CARD mtu {most}"
+    if name in MANY:
+        return reopen(guest, device, *MANY[name])
+    return f"have the guest's driver of {device.type} use {most}, and capture the guest again"
+
+
+MANY = {"pairs": (3, 0x2), "queues": (3, 0x2)}  # the group and bit without which there is one
+
+
+def network(device: GuestDevice, host: HostProfile) -> str:
+    name = quote(device.backend)
+    if device.backend.startswith("/"):
+        return f"on {host.name}: passt --socket {name}"
+    return (
+        f"on {host.name}: ip tuntap add dev {name} mode tap multi_queue vnet_hdr, and put it into its bridge"
+    )
