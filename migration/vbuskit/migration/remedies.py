@@ -3,14 +3,26 @@
 
 from __future__ import annotations
 
+import re
 from shlex import quote
 
 from vbuskit.migration.profile import GuestDevice, GuestProfile, HostProfile
 
 
 def update(guest: GuestProfile, host: HostProfile) -> str:
-    to = f" to {guest.release} or later" if guest.release != host.release else ""
-    return f"update vbuskit on {host.name}{to}"
+    """The guest's release tells what the guest's host has."""
+    mine, there = version(guest.release), version(host.release)
+    if there > mine:
+        return f"move it to a host that has vbuskit {guest.release}, not {host.release}"
+    if there == mine:
+        return f"update vbuskit on {host.name} to a release later than {host.release}"
+    return f"update vbuskit on {host.name} to {guest.release} or later"
+
+
+def version(text: str) -> tuple[int, ...]:
+    """(7, 2, 22) of 7.2.22; none of what does not begin with numbers."""
+    found = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def unmask(guest: GuestProfile, device: GuestDevice, host: HostProfile, group: int) -> str:

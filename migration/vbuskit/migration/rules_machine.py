@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from vbuskit.migration.judgement import Finding, Side, refuse, require
 from vbuskit.migration.profile import GuestProfile, HostProfile
+from vbuskit.migration.remedies import version
 
 OVERRIDE_SINCE = (8, 2)  # libvirt that knows <qemu:override>; an older one passes over it
 ALIASES = ("pc", "q35", "virt", "ubuntu", "ubuntu-q35")
@@ -112,9 +113,3 @@ def upstream(machine: str) -> tuple[int, ...]:
     """The release of QEMU that has it first: (7, 2) of pc-q35-7.2; none of a distribution's own."""
     found = re.fullmatch(r"(?:pc-q35|pc-i440fx|virt)-(\d+)\.(\d+)", machine)
     return tuple(map(int, found.groups())) if found else ()
-
-
-def version(text: str) -> tuple[int, ...]:
-    """(7, 2, 22) of 7.2.22; none of what does not begin with numbers."""
-    found = re.match(r"\d+(?:\.\d+)*", text)
-    return tuple(map(int, found[0].split("."))) if found else ()
