@@ -111,7 +111,7 @@ BITS = st.one_of(st.just(0), st.sampled_from((0x1, 0x2, 0x4, 0x8, 0x40)), st.int
 MASKS = st.dictionaries(st.integers(0, 3), BITS, max_size=4)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from((CARD, DISK)), MASKS, MASKS, MASKS, MASKS)
 @example(CARD, {}, {}, {0: 0x1}, {})
 @example(CARD, {0: 0x4}, {}, {0: 0x2}, {})  # ECN goes with the one segmentation that this guest has
