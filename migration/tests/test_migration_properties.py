@@ -454,14 +454,19 @@ MENDABLE = (
 )
 
 
+@st.composite
+def mendables(draw: st.DrawFn) -> Change:
+    return draw(st.sampled_from(MENDABLE))(draw)
+
+
 @often
-@given(guests(), st.data())
-def test_the_remedies_of_an_if_make_it_a_yes(guest: GuestProfile, data: st.DataObject) -> None:
+@given(guests(), st.lists(mendables(), min_size=1, max_size=4))
+def test_the_remedies_of_an_if_make_it_a_yes(guest: GuestProfile, changes: list[Change]) -> None:
     """What a remedy brings to light, such as the lock of storage that is shared by then, has one, too."""
     guest = pinned(guest)
     host = welcoming(guest)
-    for make in data.draw(st.lists(st.sampled_from(MENDABLE), min_size=1, max_size=4)):
-        host = make(data.draw)(host)
+    for change in changes:
+        host = change(host)
     profiles = guest, host
     assert judge(*profiles).verdict is not Verdict.NO
     for _ in range(3):
