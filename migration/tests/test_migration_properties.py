@@ -426,6 +426,7 @@ APPLY: dict[str, Callable[[Profiles, Finding], Profiles]] = {
     "backend-unknown": named,
     "libvirt-old": global_master,
     "rom-size": pinned_rom,
+    "rom-missing": pinned_rom,
     "limit-unknown": told_limits,
 }
 
@@ -439,6 +440,10 @@ def smaller_rom(_: st.DrawFn) -> Change:
     return lambda host: replace(host, bus=replace(host.bus, rom=host.bus.rom // 2))
 
 
+def no_rom(_: st.DrawFn) -> Change:
+    return lambda host: replace(host, bus=replace(host.bus, rom=0))
+
+
 def no_limits(_: st.DrawFn) -> Change:
     return lambda host: of_classes(host, lambda each: replace(each, limits={}))
 
@@ -450,6 +455,7 @@ MENDABLE = (
     older_libvirt,
     fewer_back_ends,
     smaller_rom,
+    no_rom,
     no_limits,
 )
 

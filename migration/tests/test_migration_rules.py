@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from vbuskit.base.places import ROOT
 from vbuskit.migration import Verdict, judge
 from vbuskit.migration.explanations import EXPLANATIONS
-from vbuskit.migration.judgement import Finding, Side
+from vbuskit.migration.judgement import Finding
 from vbuskit.migration.profile import (
     DeviceClass,
     GuestBus,
@@ -133,6 +133,7 @@ def test_a_mask_of_all_and_one_of_the_device_are_both_to_be_lifted_but_for_what_
     assert (found.rule, found.subject, found.device) == ("feature-masked", "venet sg.tso4", CARD)
     assert found.remedies[0] == (
         f"on host2: vbuskit host mask vm1 0 0x40 && vbuskit host mask vm1 0 0x8 --device {CARD}"
+        " (without --device, too, when it is the bus that masks)"
     )
     assert f"at the source: vbuskit host mask vm1 0 0x2 --device {CARD}, then" in found.remedies[1]
 
@@ -227,13 +228,15 @@ def test_a_closed_device_is_judged_by_class_and_back_end_alone() -> None:
     assert only(guest, replace(host, classes=host.classes[1:])).rule == "class-missing"
 
 
-def test_a_profile_of_the_future_is_judged_by_who_knows_it() -> None:
-    for guest, host, side in (
-        (replace(GUEST, schema=99), HOST, Side.GUEST),
-        (GUEST, replace(HOST, unknown={"$.new": 1}), Side.DESTINATION),
-    ):
-        found = only(guest, host)
-        assert (found.rule, found.verdict, found.side) == ("unknown-field", Verdict.IF, side)
+def test_a_field_that_is_not_known_is_of_no_matter_to_a_guest_that_stays() -> None:
+    newer = replace(GUEST, unknown={"$.new": 1})
+    assert only(newer, HOST).rule == "unknown-field"
+    assert judge(replace(newer, host=HOST.identity), HOST).verdict is Verdict.YES
+
+
+def test_a_domain_without_a_cpu_has_that_of_qemu() -> None:
+    assert judge(replace(GUEST, cpu="default"), HOST).verdict is Verdict.YES
+    assert only(replace(GUEST, cpu="default"), replace(HOST, cpus=("Westmere",))).rule == "cpu-missing"
 
 
 def test_a_finding_without_a_device_is_of_the_whole_guest() -> None:

@@ -140,18 +140,18 @@ EXPLANATIONS: dict[str, Explanation] = {
         UPDATE,
     ),
     "rom-missing": Explanation(
-        NO,
-        "the destination has no option ROM that fits",
+        IF,
+        "the destination has no option ROM",
         "An option ROM is a block of memory that moves along: without one there QEMU cannot load it.",
         GATE,
-        UPDATE,
+        "Copy the file that the domain names as romfile, and pin romsize.",
     ),
     "rom-size": Explanation(
         IF,
-        "the option ROM there would get another size",
+        "the option ROM there gets another size",
         "Without romsize the bar is as large as the ROM's file, which differs between releases.",
         GATE,
-        "Pin romsize in the domain that goes there.",
+        "Copy the file that the domain names as romfile, and pin romsize.",
     ),
     "class-missing": Explanation(
         NO,
@@ -237,7 +237,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "disk-local": Explanation(
         IF,
-        "the image there is a file of its own that has the same path",
+        "what is there at an image's path is not known to be the same image",
         "The guest would go on with another disk. It is an if, because to share storage is the "
         "administrator's act and touches no "
         "guest; a copy is none, while the guest writes.",
@@ -283,11 +283,11 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Put a loop device with the guest's block size over it.",
     ),
     "unknown-field": Explanation(
-        IF,
-        "a profile has a field that this release does not know",
-        "It may be about something that the guest uses, or that the host lacks.",
-        GATE,
-        "Judge with the release that captured it; the hosts may stay as they are.",
+        NO,
+        "the guest's profile has a field that this release does not know",
+        "It may be a need. An unknown field of a host is an offer, and counts as not offered.",
+        "docs/gate.md, Profiles",
+        "Judge with the release that captured the guest; the hosts may stay as they are.",
     ),
     "same-host": Explanation(
         YES,

@@ -15,6 +15,7 @@ from vbuskit.migration import (
 )
 from vbuskit.migration.judgement import Finding, Judgement
 from vbuskit.migration.profile import GuestProfile, HostProfile
+from vbuskit.migration.unknown import unknown_fields
 
 Rule = Callable[[GuestProfile, HostProfile], Iterator[Finding]]
 
@@ -33,7 +34,7 @@ ALWAYS: tuple[Rule, ...] = (
 )
 # What stays where it is may have a local disk, the host's own CPU and a connector that cannot move.
 MOVING: tuple[Rule, ...] = (
-    rules_profile.unknown_fields,
+    unknown_fields,
     rules_machine.pinned,
     rules_machine.libvirt,
     rules_bus.connector,

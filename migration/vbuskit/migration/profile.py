@@ -2,7 +2,8 @@
 """What a host offers and what a guest consumes: the two JSON documents that the gate judges.
 
 Their schema is published as docs/schema/{host,guest}-profile.json, which a test makes from these classes.
-A field that this release does not know is kept in `unknown`, by its JSON path; it is written out again.
+A field that this release does not know, at any depth, is kept in `unknown` by its JSON path, and
+writing.py puts it back there.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from msgspec import Meta, Struct, field
 SCHEMA = 1  # raise it when a document restricts what an older reader would let pass
 
 Bits = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
-# msgspec takes no bound beyond 63 bits; it is in the schema.
+# msgspec takes no bound beyond 63 bits: decoding.py has it, for all numbers, and the schema.
 Wide = Annotated[int, Meta(ge=0, extra_json_schema={"maximum": 0xFFFF_FFFF_FFFF_FFFF})]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Count = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
 Groups = Annotated[dict[Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)], Bits], Meta(max_length=8)]
+# Not written as such: each stands in a file where it was found, which is its JSON path here.
+Unknown = Annotated[dict[str, Any], Meta(extra_json_schema={"maxProperties": 0})]
+Text = Annotated[str, Meta(max_length=4096)]  # as long as a path may be
 Limits = dict[Name, Count]  # "pairs", "queues", "mtu" (bytes), "segments": at most, or in use
 
 
@@ -40,8 +44,8 @@ class Image(Struct, frozen=True, kw_only=True):
     size and block_size: bytes; a block_size is the smallest logical block that it can be read by, 0: any
     """
 
-    path: Name
-    size: Annotated[int, Meta(ge=0)] = 0
+    path: Annotated[Text, Meta(min_length=1)]
+    size: Wide = 0
     writable: bool = True
     shared: bool = False
     lock: Literal["ofd", "local", "none"] = "ofd"
@@ -74,7 +78,7 @@ class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host
     unknown:  JSON paths of fields that this release does not know, with their values
     """
 
-    schema: Count
+    schema: Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)]
     identity: UUID
     name: Name
     release: Name
@@ -90,7 +94,7 @@ class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host
     masks: dict[UUID, Groups] = field(default_factory=dict)
     networks: tuple[Name, ...] = ()
     images: tuple[Image, ...] = ()
-    unknown: dict[str, Any] = field(default_factory=dict)
+    unknown: Unknown = field(default_factory=dict)
 
 
 class GuestDevice(Struct, frozen=True, kw_only=True):
@@ -107,12 +111,12 @@ class GuestDevice(Struct, frozen=True, kw_only=True):
     is_open: bool = field(name="open", default=False)
     active: Groups = field(default_factory=dict)
     limits: Limits = field(default_factory=dict)
-    backend: str = ""
-    mac: str = ""
+    backend: Text = ""
+    mac: Text = ""
     read_only: bool = False
     block_size: Count = 0
-    capacity: Annotated[int, Meta(ge=0)] = 0
-    serial: str = ""
+    capacity: Wide = 0
+    serial: Text = ""
 
 
 class GuestBus(Struct, frozen=True, kw_only=True):
@@ -134,7 +138,7 @@ class GuestBus(Struct, frozen=True, kw_only=True):
 class GuestProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="guest"):
     """A guest. `host`: the identity of the one that it runs on; `drivers`: versions by name, as it says."""
 
-    schema: Count
+    schema: Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)]
     identity: UUID
     name: Name
     release: Name
@@ -146,4 +150,4 @@ class GuestProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="gue
     bus: GuestBus
     drivers: dict[Name, Name] = field(default_factory=dict)
     devices: tuple[GuestDevice, ...] = ()
-    unknown: dict[str, Any] = field(default_factory=dict)
+    unknown: Unknown = field(default_factory=dict)

@@ -34,7 +34,8 @@ def unmask(guest: GuestProfile, device: GuestDevice, host: HostProfile, group: i
         commands.append(f"vbuskit host mask {bus} {group} {of_all & ~used:#x}")
     if of_one := host.masks.get(device.uuid, {}).get(group, 0):
         commands.append(f"vbuskit host mask {bus} {group} {of_one & ~used:#x} --device {device.uuid}")
-    return f"on {host.name}: {' && '.join(commands)}"
+    all_of_it = " (without --device, too, when it is the bus that masks)" if of_one else ""
+    return f"on {host.name}: {' && '.join(commands)}{all_of_it}"
 
 
 def reopen(guest: GuestProfile, device: GuestDevice, group: int, bits: int) -> str:

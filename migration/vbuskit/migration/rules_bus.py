@@ -52,24 +52,15 @@ def sizes(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
 def rom(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
     """A ROM is a block of memory that moves along: both sides need one, of one size."""
     mine, there = guest.bus.rom, host.bus.rom
-    if not mine or mine == there:
-        return
-    if not there or there > mine:
-        what = f"one of {there} bytes" if there else "none"
-        yield refuse(
-            "rom-missing",
-            Side.DESTINATION,
-            f"option ROM of {mine} bytes",
-            f"{host.name} has {what}, which QEMU cannot load it into",
-            update(guest, host),
-        )
-    else:
+    if mine and mine != there:
+        what = f"{host.name}'s would get {there} bytes" if there else f"{host.name} has none"
         yield require(
-            "rom-size",
+            "rom-size" if there else "rom-missing",
             Side.DESTINATION,
             f"option ROM of {mine} bytes",
-            f"{host.name}'s would get {there} bytes, and QEMU loads it only into as many",
-            f"pin it: romsize={mine} in the <qemu:override> of the domain that goes to {host.name}",
+            f"{what}, and QEMU loads it only into as many as it had",
+            f"copy the file that the domain names as romfile to {host.name}, say romsize={mine} in its "
+            "<qemu:override>, and rom of the bus in the profile",
         )
 
 

@@ -29,7 +29,7 @@ def images(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
                 Side.DESTINATION,
                 device.backend,
                 f"{host.name} does not reach this image",
-                f"mount the storage that it lies on at the same path on {host.name}",
+                f"mount the storage that it lies on at the same path on {host.name}, and capture that again",
                 of=device.uuid,
             )
             continue
@@ -79,8 +79,9 @@ def local(device: GuestDevice, host: HostProfile) -> Finding:
         "disk-local",
         Side.DESTINATION,
         device.backend,
-        f"what {host.name} has at this path is a file of its own, whatever is in it",
-        "have both hosts mount one storage at this path: the source may export its own by NFSv4",
+        f"what {host.name} has at this path may be a file or a disk of its own, whatever is in it",
+        "have both hosts mount one storage at this path (the source may export its own by NFSv4), or say "
+        "shared in the profile when it is one and the same disk",
         "it is read-only: copy it, compare sha256sum of both, and say shared in the profile"
         if device.read_only
         else "shut the guest down, copy the image, and start the guest there",

@@ -18,6 +18,7 @@ UNPINNED = {
     "maximum": "QEMU loads it whatever it is, and the CPU changes under the running guest",
 }
 UNPINNED |= {"host": UNPINNED["host-passthrough"], "max": UNPINNED["maximum"]}
+QEMU_DEFAULT = {"x86_64": "qemu64"}  # when a domain names no CPU
 PIN_CPU = "name a CPU model that all hosts have (mode custom, such as qemu64), and start the guest again"
 
 
@@ -68,7 +69,8 @@ def restart(guest: GuestProfile, host: HostProfile) -> tuple[str, ...]:
 
 
 def cpu(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
-    if guest.cpu not in host.cpus and guest.cpu not in UNPINNED:
+    model = QEMU_DEFAULT.get(guest.arch, "") if guest.cpu == "default" else guest.cpu
+    if model not in host.cpus and model not in UNPINNED:
         yield refuse(
             "cpu-missing",
             Side.DESTINATION,

@@ -1,30 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Rules about the profiles themselves: what they say that we do not know, whose they are."""
+"""What is only told: whose host it is, and drivers' versions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vbuskit.migration.judgement import Finding, Side, note, require
-from vbuskit.migration.profile import SCHEMA, GuestProfile, HostProfile
+from vbuskit.migration.judgement import Finding, Side, note
+from vbuskit.migration.profile import GuestProfile, HostProfile
 
 
 def is_same_host(guest: GuestProfile, host: HostProfile) -> bool:
     return guest.host == host.identity
-
-
-def unknown_fields(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
-    """A field that we do not know may be about something that the guest uses, or that the host lacks."""
-    for profile, side in ((guest, Side.GUEST), (host, Side.DESTINATION)):
-        newer = ["$.schema"] if profile.schema > SCHEMA else []
-        for path in (*newer, *sorted(profile.unknown)):
-            yield require(
-                "unknown-field",
-                side,
-                path,
-                f"{profile.name} was captured by vbuskit {profile.release}, and this one does not know it",
-                f"judge with vbuskit {profile.release} or later: it is enough to have it here",
-            )
 
 
 def same_host(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
