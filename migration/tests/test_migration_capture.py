@@ -58,7 +58,7 @@ MODELS = """
 <model usable='yes'>qemu64</model><model usable='no'>EPYC</model></mode></cpu></domainCapabilities>"""
 NODE = """
 <node><domain type='test'><name>vm1</name><uuid>{vm}</uuid><memory unit='MiB'>8</memory>
-<os><type arch='i686' machine='{machine}'>hvm</type></os><cpu mode='custom'><model>qemu64</model></cpu>
+<os><type arch='x86_64' machine='{machine}'>hvm</type></os><cpu mode='custom'><model>qemu64</model></cpu>
 <devices><graphics type='vnc' passwd='{secret}'/>
 <shmem name='x'><model type='ivshmem-doorbell'/><server path='{path}'/><msi vectors='8'/></shmem></devices>
 </domain><domain type='test'><name>bare</name><memory>8192</memory><os><type>hvm</type></os></domain>
@@ -102,8 +102,9 @@ class Rig:
         client.negotiate()
         return client
 
-    def host(self) -> HostProfile:
+    def host(self, domains: str = "") -> HostProfile:
         with Virt(self.uri) as virt:
+            virt.domains = domains
             return capture_host(self.vbusd, virt)
 
     def guest(self) -> GuestProfile:
@@ -159,7 +160,7 @@ def test_what_else_a_guest_counts_on_is_in_its_profile(rig: Rig) -> None:
         consume(client, DISK, 1, 0x1)
         guest = rig.guest()
     card, disk = guest.devices
-    assert (guest.name, guest.identity, guest.host, guest.arch) == ("vm1", VM, HERE, "i686")
+    assert (guest.name, guest.identity, guest.host, guest.arch) == ("vm1", VM, HERE, "x86_64")
     assert (guest.machine, guest.cpu) == ("pc-q35-7.2", "qemu64")
     assert (guest.bus.window, guest.bus.vectors, guest.bus.connector) == (4, 16, "ivshmem")
     assert (guest.bus.rom, guest.drivers) == (0, {})
@@ -187,7 +188,8 @@ def test_a_closed_device_has_nothing_active(rig: Rig) -> None:
 def test_a_guest_may_stay_on_the_host_that_it_runs_on(rig: Rig) -> None:
     with rig.north() as client:
         client.venet(CARD)
-        guest, host = rig.guest(), rig.host()
+        consume(client, DISK, 1, 0x7)
+        guest, host = rig.guest(), rig.host(KVM)
     judgement = judge(guest, host)
     assert judgement.verdict is Verdict.YES, judgement.findings
 
@@ -221,6 +223,15 @@ def test_a_rom_is_where_an_override_says_so(words: dict[str, str], size: int) ->
 def test_the_bar_of_a_rom_is_the_next_power_of_two(tmp_path: Path) -> None:
     (tmp_path / "rom").write_bytes(bytes(70_000))
     assert capture.rom(*domain_with_rom({"romfile": str(tmp_path / "rom")})) == 131_072
+
+
+@pytest.mark.parametrize(
+    ("xml", "master"),
+    [("<q:arg value='-global'/><q:arg value='ivshmem-doorbell.master=on'/>", "global"), ("", "override")],
+)
+def test_how_a_domain_says_that_it_may_migrate_is_told(xml: str, master: str) -> None:
+    domain = f"<domain xmlns:q='{capture.QEMU}'><q:commandline>{xml}</q:commandline></domain>"
+    assert capture.master(ET.fromstring(domain)) == master
 
 
 def domain_with_rom(words: dict[str, str]) -> tuple[ET.Element, ET.Element]:

@@ -120,6 +120,7 @@ def test_what_is_a_profile_is_read() -> None:
         ("$.schema", 0, "Expected `int` >= 1"),
         ("$.schema", SCHEMA + 1, f"Expected `int` <= {SCHEMA}: is of a later vbuskit"),
         ("$.kind", "host", "is a host's profile: Expected `guest`"),
+        ("$.kind", [], "is no profile: Expected `guest`"),
         ("$.kind", "word", "is no profile: Expected `guest`"),
         ("$.devices[0].uuid", "\ud800", "text has what cannot be shown"),
         ("$.name", "vm\x1b[2J", "text has what cannot be shown"),

@@ -10,7 +10,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from vbuskit.base.errors import Blocked, Refused, UsageError, VbuskitError
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from vbuskit.drivers.description import BusDescription
 
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+ARGUMENTS = f"{{{QEMU}}}commandline/{{{QEMU}}}arg"
 MACHINE_ID = Path("/etc/machine-id")
 OURS = UUID("5b1f6c0e-6f0c-4a53-9a57-8a0b6c1d7e42")  # whoever else derives from machine-id gets another one
 BUSES = Path("/etc/vbuskit/buses")  # as `description` has it
@@ -248,6 +249,7 @@ def capture_guest(vbusd: Host, virt: Connection, name: str, *, agent: bool = Tru
             vectors=bus.vectors,
             queues=registered(bus),
             rom=rom(xml, shmem),
+            master=master(xml),
         ),
         drivers=drivers(domain) if agent else {},
         devices=tuple(device(each, classes[each.klass]) for each in vbusd.devices(bus.name)),
@@ -286,6 +288,12 @@ def cpu(xml: ET.Element) -> str:
     before = EMULATED if xml.get("type") == "qemu" else ""
     model = found.findtext("model")
     return f"{before}{model}" if model else found.get("mode") or "default"
+
+
+def master(xml: ET.Element) -> Literal["override", "global"]:
+    """Which of the two ways to say master=on; without any, QEMU says at the source that it cannot move."""
+    words = (each.get("value", "") for each in xml.iterfind(ARGUMENTS))
+    return "global" if any("ivshmem-doorbell.master=on" in word for word in words) else "override"
 
 
 def rom(xml: ET.Element, shmem: ET.Element) -> int:

@@ -31,7 +31,7 @@ class Wrong(str):
 
 
 def decoded(raw: bytes) -> Any:
-    """Raises Flaw, and ValueError for what is no JSON."""
+    """Raises Flaw."""
     if len(raw) > LARGEST:
         raise Flaw(f"has more than {LARGEST >> 20} MiB, so it is no profile")
     if raw.count(b",") > COMMAS:
@@ -46,6 +46,8 @@ def decoded(raw: bytes) -> Any:
         )
     except RecursionError as error:
         raise Flaw(TOO_DEEP) from error
+    except ValueError as error:  # the bytes are no text, or the text is no JSON
+        raise Flaw(str(error), hint="capture it again, or copy all of it") from error
     examine(words, DEEPEST)
     return words
 

@@ -77,7 +77,13 @@ class Reach:
         found = os.fstat(handle)
         if stat.S_ISBLK(found.st_mode):
             writable = os.access(path, os.W_OK)
-            return Image(path=path, size=disk_size(found.st_rdev), writable=writable, lock="local")
+            return Image(
+                path=path,
+                size=disk_size(found.st_rdev),
+                writable=writable,
+                lock="local",
+                block_size=block_size(path),
+            )
         if not stat.S_ISREG(found.st_mode):
             return None
         number = mount_number(handle)

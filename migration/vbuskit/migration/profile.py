@@ -41,6 +41,7 @@ class Image(Struct, frozen=True, kw_only=True):
     """A disk's image that a host reaches. `lock` is how it is held: `none` keeps nobody out.
 
     `shared`: one and the same file at all hosts that name the same `path`; a lock on a local file is local.
+    size and block_size: bytes; a block_size is the smallest logical block that it can be read by, 0: any
     """
 
     path: Annotated[Text, Meta(min_length=1)]
@@ -48,10 +49,14 @@ class Image(Struct, frozen=True, kw_only=True):
     writable: bool = True
     shared: bool = False
     lock: Literal["ofd", "local", "none"] = "ofd"
+    block_size: Count = 0
 
 
 class HostBus(Struct, frozen=True, kw_only=True):
-    """The bridge. `features`: its bits in NEGOTIATE; windows in MiB, powers of two."""
+    """The bridge. `features`: its bits in NEGOTIATE; windows in MiB, powers of two.
+
+    rom: bytes of the bar that its option ROM gets when nobody says a romsize; 0: it has none
+    """
 
     version: Count
     features: Wide = 0
@@ -61,6 +66,7 @@ class HostBus(Struct, frozen=True, kw_only=True):
     vectors_min: Count = 8
     vectors_max: Count = 32
     queues_max: Count = 32
+    rom: Count = 0
 
 
 class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host"):
@@ -95,7 +101,7 @@ class GuestDevice(Struct, frozen=True, kw_only=True):
     """A device of a guest. `active`: feature bits by group, agreed on; none when it is closed.
 
     `backend` is what its class stands on: an interface, a socket, an image's path.
-    `limits` are those that the guest counts on: its MTU in bytes, its rings.
+    `limits` are those that the guest counts on: its MTU in bytes, its rings. capacity: bytes
     """
 
     uuid: UUID
@@ -114,7 +120,10 @@ class GuestDevice(Struct, frozen=True, kw_only=True):
 
 
 class GuestBus(Struct, frozen=True, kw_only=True):
-    """The bridge as the guest has it. window in MiB; rom: bytes of the option ROM's bar, 0: none."""
+    """The bridge as the guest has it. window in MiB; rom: bytes of the option ROM's bar, 0: none.
+
+    master: how its domain says master=on: <qemu:override>, or -global in <qemu:commandline>
+    """
 
     version: Count
     features: Wide = 0
@@ -123,6 +132,7 @@ class GuestBus(Struct, frozen=True, kw_only=True):
     vectors: Count
     queues: Count = 0
     rom: Count = 0
+    master: Literal["override", "global"] = "override"
 
 
 class GuestProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="guest"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -73,8 +73,6 @@ def parse(raw: bytes, kind: type[Profile], where: str) -> Profile:
         return profile(decoded(raw), kind)
     except Flaw as flaw:
         raise Refused(printable(f"{where}: {flaw}"), hint=printable(flaw.hint)) from flaw
-    except ValueError as error:  # the bytes are no text, the text is no JSON: there is no path yet
-        raise Refused(printable(f"{where}: {error}"), hint="capture it again, or copy all of it") from error
 
 
 def profile(words: Any, kind: type[Profile]) -> Profile:
@@ -97,7 +95,7 @@ def check_heading(words: Any, kind: str) -> None:
     """What it is a profile of and by which schema, before it is looked at any closer."""
     said = words.get("kind") if isinstance(words, dict) else None
     if said != kind:
-        told = f"is a {said}'s profile" if said in ONCE else "is no profile"
+        told = f"is a {said}'s profile" if isinstance(said, str) and said in ONCE else "is no profile"
         raise Flaw(f"{told}: Expected `{kind}`", "kind")
     schema, release = words.get("schema"), words.get("release")
     if isinstance(schema, int) and schema > SCHEMA:
@@ -132,7 +130,11 @@ def unknown(words: Any, found: object, steps: tuple[Step, ...]) -> Iterator[tupl
         for index, (member, made) in enumerate(zip(words, found, strict=True)):
             yield from unknown(member, made, (*steps, index))
     elif isinstance(found, dict):
-        if len(found) != len(words):
-            raise Flaw("two names are written differently, and are the same", *steps)
+        check_names(found, words, steps)
         for (name, member), made in zip(words.items(), found.values(), strict=True):
             yield from unknown(member, made, (*steps, name))
+
+
+def check_names(found: dict[Any, Any], words: dict[str, Any], steps: Sequence[Step]) -> None:
+    if len(found) != len(words):
+        raise Flaw("two names are written differently, and are the same", *steps)

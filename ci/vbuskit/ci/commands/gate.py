@@ -13,6 +13,7 @@ from vbuskit.base.errors import Exit
 VERBS: dict[str, str] = {
     "check": "yes, no or yes-if, with reasons and remedies",
     "capture": "the profile of this host, or of a guest that runs here",
+    "explain": "what a rule means, why it is so, and what to do",
 }
 
 
