@@ -152,6 +152,7 @@ def test_the_bits_that_a_guest_has_agreed_on_are_in_its_profile_and_no_others(ri
         guest = rig.guest()
     active = {device.uuid: device.active for device in guest.devices}
     assert active == {CARD: {CONFIG: PAIRS}, DISK: {1: 0x3}}
+    assert guest.devices[0].limits == {"mtu": 1500}  # it was not told of the 9000
 
 
 def test_what_else_a_guest_counts_on_is_in_its_profile(rig: Rig) -> None:
