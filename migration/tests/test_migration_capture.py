@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import os
 import re
 import resource
 import sys
@@ -362,6 +363,17 @@ def test_the_images_of_buses_pools_and_of_the_command_are_there_with_their_sizes
         host = capture_host(rig.vbusd, virt, [str(asked), "/nowhere/at/all"])
     sizes = {image.path: image.size for image in host.images}
     assert sizes == {str(rig.image): (1 << 20) + 100, str(beside): 512, str(asked): asked.stat().st_size}
+
+
+def test_a_pool_that_is_gone_and_a_name_that_is_no_text_stop_no_capture(rig: Rig) -> None:
+    odd = Path(os.fsdecode(bytes(rig.image.parent) + b"/\xff.img"))
+    odd.write_bytes(bytes(512))
+    host = rig.host()
+    assert [image.path for image in host.images] == [str(rig.image)] and canonical(host)
+    odd.unlink()
+    rig.image.rename(rig.image.parent.with_name("moved"))
+    rig.image.parent.rmdir()
+    assert rig.host().images == ()
 
 
 @pytest.mark.parametrize(("linux", "bits"), [((6, 1), 0x0F), ((6, 2), 0x4F)])

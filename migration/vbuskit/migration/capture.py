@@ -9,6 +9,7 @@ import socket
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
@@ -204,8 +205,8 @@ def in_pools(virt: Connection) -> Iterator[str]:
     """Files of the storage pools that are folders; volumes of the others are asked for by name."""
     for pool in virt.pools():
         folder = pool.findtext("target/path") if pool.get("type") in ("dir", "fs", "netfs") else None
-        if folder and Path(folder).is_dir():
-            yield from (entry.path for entry in os.scandir(folder) if entry.is_file())
+        with suppress(OSError):  # gone, or not for us to see
+            yield from [entry.path for entry in os.scandir(folder) if entry.is_file()] if folder else ()
 
 
 # ---- Guest ----

@@ -60,8 +60,9 @@ class Reach:
     tried: dict[int, Lock] = field(default_factory=dict)
 
     def image(self, path: str) -> Image | None:
-        """None: there is no such file or block device here."""
+        """None: there is no such file or block device here, or its name is no text."""
         with suppress(OSError, ValueError):
+            path.encode()
             handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
             try:
                 return self._image(path, handle)
