@@ -117,7 +117,8 @@ def test_a_disk_goes_in_by_words_classes_are_listed_events_are_told_and_down_end
         assert main([*host, "set", "vm", CARD, "size=again"]) == Exit.OK
         assert main([*host, "renew", "vm"]) == Exit.OK
         assert main([*host, "classes"]) == Exit.OK
-        assert "vblk-file: vblk 1, 1 devices, built in" in lines(capsys)
+        assert "vblk-file: vblk 1, 1 devices, built in, queues 16, segments 64" in (seen := lines(capsys))
+        assert "  features 1:0x7 3:0x3" in seen
         assert main([*host, "classes", "--add", str(image)]) == Exit.REFUSED
         assert main([*host, "down"]) == Exit.OK
         assert process.wait(10) == 0

@@ -18,6 +18,7 @@ CELLS = [
     "boot",
     "install",
     "negotiate",
+    "profile",
     "transfer",
     "loopback",
     "offloads",

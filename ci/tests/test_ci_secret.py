@@ -14,7 +14,8 @@ import pytest
 
 from vbuskit.base.errors import Exit
 from vbuskit.base.places import ROOT
-from vbuskit.base.run import PASSPHRASE, Arg, Runner
+from vbuskit.base.run import Arg, Runner
+from vbuskit.base.secret import PASSPHRASE
 from vbuskit.ci import cli
 
 WORDS = "correct horse \udcff"  # not even UTF-8

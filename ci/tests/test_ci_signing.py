@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from vbuskit.base.artifact import Artifact
 from vbuskit.base.errors import Exit
-from vbuskit.base.run import PASSPHRASE, Runner
+from vbuskit.base.run import Runner
+from vbuskit.base.secret import PASSPHRASE
 from vbuskit.ci import cli
 from vbuskit.ci.commands import factory
 from vbuskit.kmp.compressed import FORMS

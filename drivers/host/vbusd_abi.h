@@ -261,7 +261,7 @@ struct vbusd_device_status {
 	uint8_t mac[8];
 	uint32_t state;		/* enum vbus_state: CLOSED or OPEN */
 	uint32_t link;		/* as the administrator set it */
-	uint32_t running;	/* LINKUP was called */
+	uint32_t running;	/* pairs that LINKUP named, or rings of a disk; else 0 */
 	uint32_t groups;	/* of @group used */
 	uint32_t mtu;		/* of a card */
 	uint32_t flags;		/* of a disk: VBUSD_READ_ONLY */
@@ -274,6 +274,10 @@ struct vbusd_device_status {
 VBUS_STATIC_ASSERT(offsetof(struct vbusd_device_status, group) == 208);
 VBUS_STATIC_ASSERT(sizeof(struct vbusd_device_status) == 208 + 128 + 128);
 
+/*
+ * From @feature on it was appended to what 0.1 has; a shorter reply is of a vbusd that does not tell.
+ * The last three are what a device has at most, and 0 where there is no such thing; a module tells none.
+ */
 struct vbusd_class_status {
 	char name[VBUSD_CLASS_LEN];
 	char type[VBUS_TYPE_LEN];
@@ -281,8 +285,12 @@ struct vbusd_class_status {
 	uint32_t version;	/* of the type's ABI */
 	uint32_t backend;	/* enum vbus_backend */
 	uint32_t devices;	/* that use it, on all buses */
+	struct vbus_mask feature[VBUSD_GROUPS];	/* before any mask; unused ones have no bits */
+	uint32_t rings;		/* of a disk; pairs of a card */
+	uint32_t mtu;		/* of a card, bytes */
+	uint32_t segments;	/* of a disk's request */
 };
 VBUS_STATIC_ASSERT(offsetof(struct vbusd_class_status, version) == 156);
-VBUS_STATIC_ASSERT(sizeof(struct vbusd_class_status) == 168);
+VBUS_STATIC_ASSERT(sizeof(struct vbusd_class_status) == 244);
 
 #endif /* VBUSD_ABI_H */

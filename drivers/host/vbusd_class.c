@@ -22,7 +22,9 @@
 
 #include "listen.h"
 #include "log.h"
+#include "vblk_abi.h"
 #include "vbusd_record.h"
+#include "venet_abi.h"
 
 #define NOBODY		65534u
 #define ANSWER_MS	2000	/* nobody else is served meanwhile */
@@ -70,10 +72,14 @@ bool vbusd_class_status(uint32_t index, struct vbusd_class_status *out)
 	if (!klass)
 		return false;
 	*out = (struct vbusd_class_status){
-		.version = klass->version,
-		.backend = klass->backend,
-		.devices = users(klass),
+		.version = klass->version, .backend = klass->backend, .devices = users(klass),
 	};
+	if (vbus_class_is_built_in(klass)) {
+		out->rings = vbus_class_is_net(klass) ? VENET_PAIRS_MAX : VBLK_QUEUES_MAX;
+		out->mtu = vbus_class_is_net(klass) ? VENET_MTU_MAX : 0;
+		out->segments = vbus_class_is_net(klass) ? 0 : VBLK_SEGMENTS_MAX;
+	}
+	memcpy(out->feature, klass->feature, sizeof(out->feature));
 	memcpy(out->name, klass->name, sizeof(out->name));
 	memcpy(out->type, klass->type, sizeof(out->type));
 	for (i = 0; i < VBUSD_MODULES; i++)

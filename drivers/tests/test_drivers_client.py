@@ -66,6 +66,14 @@ def test_what_vbusd_has_is_in_the_list_and_in_its_status(rig: Rig) -> None:
         assert rig.host.bus("vm").negotiated and rig.host.bus("vm").epoch == client.epoch
 
 
+def test_the_pairs_of_rings_that_a_guest_uses_are_in_the_status(rig: Rig) -> None:
+    with rig.client() as client:
+        client.negotiate()
+        assert rig.host.device("vm", CARD).rings == 0
+        client.venet(CARD)
+        assert rig.host.device("vm", CARD).rings == 1 and rig.host.device("vm", CARD).running
+
+
 def test_frames_come_back_in_order_with_their_contents(rig: Rig) -> None:
     with rig.client() as client:
         client.negotiate()

@@ -21,7 +21,7 @@ import pytest
 
 from vbuskit.base import wait
 from vbuskit.base.errors import VbuskitError
-from vbuskit.base.places import Places
+from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Process, Runner
 from vbuskit.drivers.build import host_programs
 from vbuskit.drivers.host import Group, Host, RequestRefused, serving
@@ -312,6 +312,21 @@ def test_a_class_that_is_a_module_is_listed_and_made_of_files(control: Control) 
         (control.tree / "instances/vm").mkdir()
         (control.tree / "instances/vm/one").symlink_to("../../devices/one")
         assert [device.klass for device in host.devices("vm")] == ["echo"]
+
+
+def test_the_features_of_a_module_are_listed_as_it_has_them(control: Control) -> None:
+    code = (ROOT / "drivers/host/classes/example/echo.c").read_text()
+    words = ".info = { .feature = { { 1, 0x5 }, { 3, 0x2 } },"
+    assert ".info = {" in code
+    source, module = control.folder / "echo.c", control.folder / "echo.so"
+    source.write_text(code.replace(".info = {", words))
+    folders = ("host", "host/classes", "include", "core", "ports/user")
+    include = [f"-I{ROOT / 'drivers' / folder}" for folder in folders]
+    Runner()(["gcc", "-std=gnu11", "-fPIC", "-shared", *include, source, "-o", module])
+    with Host(control.vbusd) as host:
+        host.add_class(module)
+        assert control.read("deviceclass/echo/features") == "group 1: 0x5\ngroup 3: 0x2\n"
+        assert host.classes()[-1].groups == {1: 0x5, 3: 0x2}
 
 
 def test_everything_that_is_listed_can_be_read(control: Control) -> None:

@@ -18,8 +18,17 @@ from vbuskit.base.errors import Blocked, UsageError
 from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Runner
 from vbuskit.drivers.build import host_programs
-from vbuskit.drivers.host import DeviceClass, Event, Group, Host, RequestRefused, bus_of, serving
-from vbuskit.drivers.host_abi import Backend, BusStatus, EventKind, Request, Result
+from vbuskit.drivers.host import (
+    DeviceClass,
+    Event,
+    Group,
+    Host,
+    RequestRefused,
+    bus_of,
+    class_of,
+    serving,
+)
+from vbuskit.drivers.host_abi import Backend, BusStatus, ClassStatus, EventKind, Request, Result
 
 CARD = UUID("5a4e6f7e-0000-4000-8000-000000000001")
 MAC = "52:54:00:00:00:01"
@@ -81,6 +90,26 @@ def test_a_request_has_room_for_eight_masks(host: Host, tmp_path: Path) -> None:
         host.add_device("vm", CARD, "venet-loopback", mac=MAC, mask=dict.fromkeys(range(9, 1, -1), 1))
     with pytest.raises(UsageError, match="mask: 9 groups"):
         host.add_device("vm", CARD, "venet-loopback", mac=MAC, mask=dict.fromkeys(range(9), 1))
+
+
+def test_a_class_tells_its_features_and_limits_whatever_is_masked(host: Host, tmp_path: Path) -> None:
+    host.add_bus("vm", tmp_path / "q")
+    host.add_device("vm", CARD, "venet-loopback", mac=MAC, mask={0: 0x1, 1: 0x1})
+    classes = {klass.name: klass for klass in host.classes()}
+    offloads = 0x1 | 0x2 | 0x4 | 0x8 | 0x40
+    for name, bits in (("venet-loopback", offloads), ("venet-tap", offloads), ("venet-passt", 0)):
+        groups = {0: bits, 2: bits} if bits else {}
+        assert classes[name].groups == {1: 0x1, 3: 0x7} | groups
+        assert classes[name].limits == {"pairs": 16, "mtu": 65521}
+    assert classes["vblk-file"].groups == {1: 0x7, 3: 0x3}
+    assert classes["vblk-file"].limits == {"queues": 16, "segments": 64}
+
+
+def test_a_class_of_a_vbusd_that_tells_no_features_has_none_known() -> None:
+    said = bytes(ClassStatus(name=b"venet-tap", type=b"venet", version=1))[: ClassStatus.feature.offset]
+    assert len(said) == 168  # vbusd 0.1
+    klass = class_of(said)
+    assert (klass.name, klass.groups, klass.limits) == ("venet-tap", None, {})
 
 
 def test_a_disk_is_added_with_its_options_resized_and_locked(host: Host, tmp_path: Path) -> None:
@@ -206,7 +235,7 @@ def test_the_example_class_is_built_from_what_is_installed_and_used(
     host.add_bus("vm", tmp_path / "q")
     host.add_class(echo)
     host.add_device("vm", CARD, "echo", mac="")
-    assert host.classes()[-1] == DeviceClass("echo", "echo", 1, Backend.NONE, echo, 1)
+    assert host.classes()[-1] == DeviceClass("echo", "echo", 1, Backend.NONE, echo, 1, {}, {})
     assert any(host.bus("vm").handovers for _ in range(100_000)) and host.bus("vm").restarts == 0
     with pytest.raises(RequestRefused, match="in use by 1 device;") as refusal:
         host.remove_class("echo")

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from vbuskit.base.errors import Refused
-from vbuskit.base.run import PASSPHRASE, Runner
+from vbuskit.base.run import Runner
+from vbuskit.base.secret import PASSPHRASE
 from vbuskit.kmp.keyfiles import load_key, passphrase
 from vbuskit.kmp.keyring import Choice
 from vbuskit.kmp.keys import Key, store

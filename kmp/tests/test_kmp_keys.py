@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from vbuskit.base.errors import Blocked, Refused, UsageError
 from vbuskit.base.places import Places
-from vbuskit.base.run import PASSPHRASE, Runner
+from vbuskit.base.run import Runner
+from vbuskit.base.secret import PASSPHRASE
 from vbuskit.kmp.keyring import Choice, chosen_key, state_certificate, state_key
 from vbuskit.kmp.keys import MODULE_SIGNING, Key, store
 

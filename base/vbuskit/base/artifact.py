@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import tempfile
@@ -12,10 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbuskit.base.errors import Blocked, Refused
-
-# No room on the disk, none in the quota, none below the file size limit: the same to a user.
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+from vbuskit.base.errors import NO_SPACE, Blocked, Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
+# No room on the disk, none in the quota, none below the file size limit: the same to a user.
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 LONGEST = 10_000  # characters of a line that is shown
 
 

@@ -23,8 +23,6 @@ Arg = str | Path
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 # We read what programs print. Kbuild drops LC_ALL, and LANGUAGE would win over it.
 ENGLISH = {"LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "LANGUAGE": "C"}
-# A secret: cli.py takes it out of the environment before anything is started that would inherit it.
-PASSPHRASE = "VBUSKIT_KEY_PASSPHRASE"
 
 
 class CommandFailed(VbuskitError):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import uuid
 import xml.etree.ElementTree as ET
@@ -208,8 +207,39 @@ class Connection:
 
     def versions(self) -> str:
         """Of libvirt and of the hypervisor that it drives."""
+        libvirt_version, qemu = self.releases()
+        return f"libvirt {libvirt_version}, QEMU {qemu}"
+
+    def releases(self) -> tuple[str, str]:
+        """Of libvirt, and of the hypervisor that it drives."""
         with translated(f"{self.uri}: versions"):
-            return f"libvirt {dotted(self._raw.getLibVersion())}, QEMU {dotted(self._raw.getVersion())}"
+            return dotted(self._raw.getLibVersion()), dotted(self._raw.getVersion())
+
+    def hostname(self) -> str:
+        with translated(f"{self.uri}: its name"):
+            return str(self._raw.getHostname())
+
+    def capabilities(self) -> ET.Element:
+        """Host and machine types; libvirt asks each QEMU binary once, for seconds, and remembers it."""
+        with translated(f"{self.uri}: capabilities"):
+            return ET.fromstring(self._raw.getCapabilities())
+
+    def domain_capabilities(self, arch: str, virt: str) -> ET.Element:
+        """What guests of that architecture can have; `virt`: `kvm` or `qemu`."""
+        with translated(f"{self.uri}: capabilities of {virt} guests"):
+            return ET.fromstring(self._raw.getDomainCapabilities(None, arch, None, virt, 0))
+
+    def networks(self) -> list[str]:
+        """Names of the virtual networks that are up."""
+        with translated(f"{self.uri}: look at its networks"):
+            found = self._raw.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
+            return sorted(str(raw.name()) for raw in found)
+
+    def pools(self) -> list[ET.Element]:
+        """The storage pools that are up."""
+        with translated(f"{self.uri}: look at its storage pools"):
+            found = self._raw.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
+            return [ET.fromstring(raw.XMLDesc(0)) for raw in found]
 
     def find(self, name: str) -> Domain | None:
         """A guest that is there already, whoever started it."""
@@ -249,6 +279,8 @@ MAGIC = b"LibvirtQemudSave"
 
 def renamed(file: Path, name: str, copy: Path) -> Path:
     """A saved guest under another name and UUID, which libvirt lets nobody change; its memory is copied."""
+    import shutil  # who only looks at a guest is faster without
+
     with file.open("rb") as source, copy.open("wb") as target:
         magic, version, size, *flags, cookie = SAVED.unpack(source.read(SAVED.size).ljust(SAVED.size, b"\0"))
         if (magic, version) != (MAGIC, 2):

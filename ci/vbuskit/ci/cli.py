@@ -13,9 +13,8 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from vbuskit.base.artifact import NO_SPACE
-from vbuskit.base.errors import Blocked, Exit, UsageError, VbuskitError, printable
-from vbuskit.base.run import PASSPHRASE
+from vbuskit.base.errors import NO_SPACE, Blocked, Exit, UsageError, VbuskitError, printable
+from vbuskit.base.secret import PASSPHRASE
 
 # Subcommand -> what `--help` says of it. Its module is vbuskit.ci.commands.<name>, imported only when
 # chosen; it has `arguments(parser)` and `main(options) -> Exit`.

@@ -150,7 +150,7 @@ static enum vbus_status share(struct vbus_device *dev, struct vbus_region *regio
 			   (void *)(base + region->south), region->north_len, region->south_len))
 		return VBUS_STATUS_INVALID;
 	ring->region = region;
-	dev->page->running = 1;
+	dev->page->running++;
 	return VBUS_STATUS_OK;
 }
 

@@ -168,7 +168,7 @@ static enum vbus_status link_up(struct venet *v, uint32_t pairs)
 	v->l4ro = active(v, VENET_GROUP_L4RO);
 	v->mtu = has_config(v, VENET_CONFIG_MTU) ? v->dev->mtu : VENET_MTU_DEFAULT;
 	v->running = true;
-	v->dev->page->running = 1;
+	v->dev->page->running = pairs;
 	use_offloads(v, v->l4ro);
 	v->backend->start(v);
 	vbus_device_ready(v->dev);

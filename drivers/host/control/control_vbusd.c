@@ -160,6 +160,7 @@ void control_learn_classes(void)
 		};
 		memcpy(module[count].name, s.name, sizeof(s.name) - 1);
 		memcpy(module[count].type, s.type, sizeof(s.type) - 1);
+		memcpy(module[count].feature, s.feature, sizeof(s.feature));
 		vbus_class_add(&module[count++]);
 	}
 }

@@ -358,6 +358,7 @@ static bool test_built_in_classes_are_listed_and_stay(void)
 	char text[VBUSD_TEXT_LEN];
 
 	CHECK(class_status("venet-tap", &s) && !s.path[0] && !strcmp(s.type, "venet"));
+	CHECK(s.feature[0].gid == 1 && s.feature[0].bits == 1 && s.rings == 16 && s.mtu);
 	CHECK(class_status("venet-passt", &s) && class_status("venet-loopback", &s));
 	CHECK(remove_class("venet-tap", text) == VBUSD_BUSY && strstr(text, "is built in"));
 	return true;

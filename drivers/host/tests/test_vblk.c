@@ -201,11 +201,13 @@ static bool test_a_request_of_many_segments_moves_each_to_its_place(void)
 static bool test_sixteen_rings_are_served_and_one_without_the_feature(void)
 {
 	struct disk_wish all = { ~0u, ~0u, VBLK_QUEUES_MAX }, one = { ~0u, VBLK_CONFIG_RESIZE, 1 };
+	struct vbusd_device_status s = { 0 };
 	struct ioq_buffer done;
 	uint32_t i, signal;
 	uint64_t at;
 
 	CHECK(open_disk(all) && disk.query.queues == VBLK_QUEUES_MAX);
+	CHECK(rig_device_status(&rig, "b", 0, &s) && s.running == VBLK_QUEUES_MAX);
 	for (i = 0; i < VBLK_QUEUES_MAX; i++) {
 		fill(north_disk_data(&disk, i), VBLK_SECTOR);
 		memcpy(model + i * VBLK_SECTOR, north_disk_data(&disk, i), VBLK_SECTOR);
@@ -218,6 +220,7 @@ static bool test_sixteen_rings_are_served_and_one_without_the_feature(void)
 
 	CHECK(north_negotiate(&north) && north_disk_open(&north, &disk, 1, one));
 	CHECK(disk.query.queues == 1);
+	CHECK(rig_device_status(&rig, "b", 0, &s) && s.running == 1);
 	at = north_alloc(&north, 2 * VBUS_PAGE_SIZE);
 	CHECK(north_share(&north, disk.handle, 1, at, at + VBUS_PAGE_SIZE, IOQ_PART_SIZE(64),
 			  IOQ_PART_SIZE(64), &signal) == VBUS_STATUS_INVALID);

@@ -374,9 +374,11 @@ static bool flow_comes_on(uint32_t pair)
 
 static bool test_a_flow_comes_back_on_the_pair_that_it_was_last_sent_on(void)
 {
+	struct vbusd_device_status s = { 0 };
 	uint32_t i, pair, version;
 
 	CHECK(open_card(1, 0, 0, VENET_PAIRS_MAX));
+	CHECK(rig_device_status(&rig, "b", 0, &s) && s.running == VENET_PAIRS_MAX);
 	for (version = 4; version <= 6; version += 2)
 		for (i = 0; i < 100; i++) {
 			pair = i * 5 % VENET_PAIRS_MAX;

@@ -11,21 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from vbuskit.base.errors import Blocked, Refused, UsageError
-from vbuskit.base.run import Process, Runner
 from vbuskit.drivers import host_abi as abi
 from vbuskit.drivers.host_abi import Backend, Connector, EventKind, Op, Result
+
+if TYPE_CHECKING:
+    from vbuskit.base.run import Process, Runner
 
 DEFAULT_SOCKET = Path("/run/vbuskit/vbusd.sock")
 ANSWER_SECONDS = 10.0
 START_TRIES, START_PAUSE = 500, 0.01
 SERIAL_LEN = 20  # it needs no NUL
 STATE_OPEN = 2  # enum vbus_state
-
-Status = TypeVar("Status", abi.BusStatus, abi.DeviceStatus, abi.ClassStatus)
 
 
 class VbusdSilent(Blocked):
@@ -84,6 +84,8 @@ class Group:
 class Device:
     """One device; rx and tx in `counters` are the guest's. `running`: link up, or rings shared.
 
+    `rings` in use, a card's in pairs; a worker of 0.1 says 1 for any number.
+
     `mtu` in bytes; 0: it is no card. `block_size` in bytes; 0: as the image has it, or it is no disk.
     """
 
@@ -94,6 +96,7 @@ class Device:
     is_open: bool
     link: bool
     running: bool
+    rings: int
     mtu: int
     read_only: bool
     block_size: int
@@ -116,7 +119,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class DeviceClass:
-    """What devices can be of; `path` is the module's, none when the class is built in."""
+    """What devices can be of; `path` is the module's, none when the class is built in.
+
+    groups: feature bits by group, before any mask; None: this vbusd is too old to tell
+    limits: what a device has at most: `pairs`, `queues`, `mtu` (bytes), `segments`; a module tells none
+    """
 
     name: str
     type: str
@@ -124,6 +131,8 @@ class DeviceClass:
     backend: Backend
     path: Path | None
     devices: int
+    groups: Mapping[int, int] | None
+    limits: Mapping[str, int]
 
 
 class Host:
@@ -231,14 +240,14 @@ class Host:
         self._ask(request(Op.CLASS_REMOVE, "", klass=name))
 
     def classes(self) -> list[DeviceClass]:
-        return [class_of(raw) for raw in self._all(Op.CLASS_STATUS, "", abi.ClassStatus)]
+        return [class_of(raw) for raw in self._all(Op.CLASS_STATUS, "")]
 
     def resize(self, bus: str, uuid: UUID) -> None:
         """The disk's image has another size by now: tell the guest."""
         self._ask(request(Op.RESIZE, bus, uuid=uuid))
 
     def buses(self) -> list[Bus]:
-        return [bus_of(raw) for raw in self._all(Op.BUS_STATUS, "", abi.BusStatus)]
+        return [bus_of(abi.BusStatus.from_buffer_copy(raw)) for raw in self._all(Op.BUS_STATUS, "")]
 
     def bus(self, name: str) -> Bus:
         for bus in self.buses():
@@ -247,7 +256,9 @@ class Host:
         raise RequestRefused(f"bus {name}: is not there", Result.NO_ENTRY)
 
     def devices(self, bus: str) -> list[Device]:
-        return [device_of(raw) for raw in self._all(Op.DEVICE_STATUS, bus, abi.DeviceStatus)]
+        return [
+            device_of(abi.DeviceStatus.from_buffer_copy(raw)) for raw in self._all(Op.DEVICE_STATUS, bus)
+        ]
 
     def device(self, bus: str, uuid: UUID) -> Device:
         for device in self.devices(bus):
@@ -269,16 +280,15 @@ class Host:
         raw = self._socket.recv(1 << 16)
         return event_of(abi.EventMessage.from_buffer_copy(raw)) if raw else None
 
-    def _all(self, op: Op, bus: str, kind: type[Status]) -> Iterator[Status]:
+    def _all(self, op: Op, bus: str) -> Iterator[bytes]:
         """One entry after another, until vbusd says that there is none of this index."""
         for index in itertools.count():
             try:
-                raw = self._ask(request(op, bus, index=index))
+                yield self._ask(request(op, bus, index=index))
             except RequestRefused as error:
                 if error.result == Result.NO_ENTRY:
                     return
                 raise
-            yield kind.from_buffer_copy(raw)
 
     def _ask(self, message: abi.Request) -> bytes:
         """Send one request; return what follows the reply's head."""
@@ -418,6 +428,7 @@ def device_of(raw: abi.DeviceStatus) -> Device:
         is_open=raw.state == STATE_OPEN,
         link=bool(raw.link),
         running=bool(raw.running),
+        rings=raw.running,
         mtu=raw.mtu,
         read_only=bool(raw.flags & abi.READ_ONLY),
         block_size=raw.block_size,
@@ -427,7 +438,12 @@ def device_of(raw: abi.DeviceStatus) -> Device:
     )
 
 
-def class_of(raw: abi.ClassStatus) -> DeviceClass:
+def class_of(said: bytes) -> DeviceClass:
+    """One of 0.1 ends before the features."""
+    raw = abi.ClassStatus.from_buffer_copy(said.ljust(ctypes.sizeof(abi.ClassStatus), b"\0"))
+    rings = "queues" if raw.segments else "pairs"
+    limits = {rings: raw.rings, "mtu": raw.mtu, "segments": raw.segments}
+    groups = {each.gid: each.bits for each in raw.feature if each.bits}
     return DeviceClass(
         name=raw.name.decode(),
         type=raw.type.decode(),
@@ -435,6 +451,8 @@ def class_of(raw: abi.ClassStatus) -> DeviceClass:
         backend=Backend(raw.backend),
         path=Path(raw.path.decode()) if raw.path else None,
         devices=raw.devices,
+        groups=groups if len(said) > abi.ClassStatus.feature.offset else None,
+        limits={name: value for name, value in limits.items() if value},
     )
 
 

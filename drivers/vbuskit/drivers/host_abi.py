@@ -8,6 +8,10 @@ from enum import IntEnum
 
 VERSION = 1
 QUEUES = 32
+BUS_VERSION = 1  # of the bridge
+WINDOW_MIB = (1, 256)
+VECTORS = (8, 32)
+MTU_USUAL = 1500  # bytes; of a card that does not tell its guest
 GROUPS = 8
 ALL_DEVICES = 1
 LINK_DOWN = 2
@@ -240,6 +244,10 @@ class ClassStatus(ctypes.Structure):
         ("version", ctypes.c_uint32),
         ("backend", ctypes.c_uint32),
         ("devices", ctypes.c_uint32),
+        ("feature", Mask * GROUPS),
+        ("rings", ctypes.c_uint32),
+        ("mtu", ctypes.c_uint32),
+        ("segments", ctypes.c_uint32),
     ]
 
 

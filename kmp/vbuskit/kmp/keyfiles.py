@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
 
 from vbuskit.base.errors import Refused
-from vbuskit.base.run import PASSPHRASE
+from vbuskit.base.secret import PASSPHRASE
 from vbuskit.kmp.keys import Key, load_certificate, parse_certificate, read_secret
 
 BEGIN = b"-----BEGIN "

@@ -42,3 +42,10 @@ def whole(kind: str, group: int, bits: int) -> int:
     if not bits & CSUM:
         return 0
     return bits if bits & (TSO4 | TSO6) else bits & ~ECN
+
+
+def needs(kind: str, group: int, bit: int) -> int:
+    """The bits that it is not offered without; of TSO4 and TSO6 one is enough for ECN."""
+    if (kind, group) not in OFFLOAD_GROUPS or bit == CSUM:
+        return 0
+    return CSUM | TSO4 | TSO6 if bit == ECN else CSUM

@@ -1,70 +1,52 @@
 # SPDX-License-Identifier: MIT
-"""The rules: what a guest consumes, held against what a host offers. Pure, and each rule is a function."""
+"""What a guest consumes, held against what a host offers. Pure; each rule is a function of rules_*.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from vbuskit.migration.features import bit_name, each_bit, whole
-from vbuskit.migration.judgement import Finding, Judgement, Side, Verdict
-from vbuskit.migration.profile import DeviceClass, GuestDevice, GuestProfile, HostProfile
+from vbuskit.migration import (
+    rules_bus,
+    rules_devices,
+    rules_disks,
+    rules_features,
+    rules_machine,
+    rules_profile,
+)
+from vbuskit.migration.judgement import Finding, Judgement
+from vbuskit.migration.profile import GuestProfile, HostProfile
+from vbuskit.migration.unknown import unknown_fields
 
 Rule = Callable[[GuestProfile, HostProfile], Iterator[Finding]]
+
+ALWAYS: tuple[Rule, ...] = (
+    rules_machine.arch,
+    rules_machine.machine,
+    rules_machine.cpu,
+    rules_bus.bridge,
+    rules_bus.sizes,
+    rules_bus.rom,
+    rules_devices.classes,
+    rules_features.features,
+    rules_devices.limits,
+    rules_devices.backends,
+    rules_disks.images,
+)
+# What stays where it is may have a local disk, the host's own CPU and a connector that cannot move.
+MOVING: tuple[Rule, ...] = (
+    unknown_fields,
+    rules_machine.pinned,
+    rules_machine.libvirt,
+    rules_bus.connector,
+    rules_disks.writers,
+)
+INFORMING: tuple[Rule, ...] = (rules_profile.same_host, rules_profile.drivers)
 
 
 def judge(guest: GuestProfile, host: HostProfile) -> Judgement:
     """Whether the guest may move to the host, with every reason against it."""
-    found = [finding for rule in RULES for finding in rule(guest, host)]
-    return Judgement(guest.name, host.name, tuple(found))
-
-
-def machine(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
-    if guest.machine not in host.machines:
-        yield Finding(
-            "machine-unknown",
-            Verdict.NO,
-            Side.DESTINATION,
-            guest.machine,
-            f"QEMU {host.qemu} of {host.name} has no such machine type",
-            (f"update QEMU of {host.name}",),
-        )
-
-
-def features(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
-    """A guest that is re-opened asks for the very bits that it had."""
-    classes = {each.name: each for each in host.classes}
-    for device in guest.devices:
-        if device.klass in classes:
-            yield from lost_bits(device, classes[device.klass], host)
-
-
-def lost_bits(device: GuestDevice, there: DeviceClass, host: HostProfile) -> Iterator[Finding]:
-    for group, active in device.active.items():
-        has = there.groups.get(group, 0)
-        mask = host.mask.get(device.type, {}).get(group, 0) | host.masks.get(device.uuid, {}).get(group, 0)
-        offered = whole(device.type, group, has & ~mask)
-        for bit in each_bit(active & ~offered):
-            name = bit_name(device.type, group, bit)
-            if has & bit:
-                yield Finding(
-                    "feature-masked",
-                    Verdict.IF,
-                    Side.DESTINATION,
-                    name,
-                    f"the guest uses it, and {host.name} masks it",
-                    (f"take it out of the mask on {host.name}",),
-                    device.uuid,
-                )
-            else:
-                yield Finding(
-                    "feature-missing",
-                    Verdict.NO,
-                    Side.DESTINATION,
-                    name,
-                    f"the guest uses it, and class {there.name} of {host.name} does not have it",
-                    (f"update vbuskit on {host.name}", "mask it at the source, and have the guest re-open"),
-                    device.uuid,
-                )
-
-
-RULES: tuple[Rule, ...] = (machine, features)
+    stays = rules_profile.is_same_host(guest, host)
+    rules = (*ALWAYS, *(() if stays else MOVING), *INFORMING)
+    return Judgement(
+        guest.name, host.name, tuple(finding for rule in rules for finding in rule(guest, host))
+    )

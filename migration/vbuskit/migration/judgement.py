@@ -69,3 +69,24 @@ class Judgement:
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return max(verdicts, key=ORDER.index, default=Verdict.YES)
+
+
+def refuse(
+    rule: str, side: Side, subject: str, reason: str, *remedies: str, of: UUID | None = None
+) -> Finding:
+    """A NO."""
+    return Finding(rule, Verdict.NO, side, subject, reason, remedies, of)
+
+
+def require(
+    rule: str, side: Side, subject: str, reason: str, *remedies: str, of: UUID | None = None
+) -> Finding:
+    """An IF."""
+    return Finding(rule, Verdict.IF, side, subject, reason, remedies, of)
+
+
+def note(
+    rule: str, side: Side, subject: str, reason: str, *remedies: str, of: UUID | None = None
+) -> Finding:
+    """Worth saying, and nothing against a move."""
+    return Finding(rule, Verdict.YES, side, subject, reason, remedies, of)

@@ -2,7 +2,8 @@
 """What a host offers and what a guest consumes: the two JSON documents that the gate judges.
 
 Their schema is published as docs/schema/{host,guest}-profile.json, which a test makes from these classes.
-A field that this release does not know is kept in `unknown`, by its JSON path; it is written out again.
+A field that this release does not know, at any depth, is kept in `unknown` by its JSON path, and
+writing.py puts it back there.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ from msgspec import Meta, Struct, field
 SCHEMA = 1  # raise it when a document restricts what an older reader would let pass
 
 Bits = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
+# msgspec takes no bound beyond 63 bits: decoding.py has it, for all numbers, and the schema.
+Wide = Annotated[int, Meta(ge=0, extra_json_schema={"maximum": 0xFFFF_FFFF_FFFF_FFFF})]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Count = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
 Groups = Annotated[dict[Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)], Bits], Meta(max_length=8)]
+# Not written as such: each stands in a file where it was found, which is its JSON path here.
+Unknown = Annotated[dict[str, Any], Meta(extra_json_schema={"maxProperties": 0})]
+Text = Annotated[str, Meta(max_length=4096)]  # as long as a path may be
 Limits = dict[Name, Count]  # "pairs", "queues", "mtu" (bytes), "segments": at most, or in use
 
 
@@ -35,26 +41,32 @@ class Image(Struct, frozen=True, kw_only=True):
     """A disk's image that a host reaches. `lock` is how it is held: `none` keeps nobody out.
 
     `shared`: one and the same file at all hosts that name the same `path`; a lock on a local file is local.
+    size and block_size: bytes; a block_size is the smallest logical block that it can be read by, 0: any
     """
 
-    path: Name
-    size: Annotated[int, Meta(ge=0)] = 0
+    path: Annotated[Text, Meta(min_length=1)]
+    size: Wide = 0
     writable: bool = True
     shared: bool = False
     lock: Literal["ofd", "local", "none"] = "ofd"
+    block_size: Count = 0
 
 
 class HostBus(Struct, frozen=True, kw_only=True):
-    """The bridge. `features`: its bits in NEGOTIATE; windows in MiB, powers of two."""
+    """The bridge. `features`: its bits in NEGOTIATE; windows in MiB, powers of two.
+
+    rom: bytes of the bar that its option ROM gets when nobody says a romsize; 0: it has none
+    """
 
     version: Count
-    features: Annotated[int, Meta(ge=0, le=0xFFFF_FFFF_FFFF_FFFF)] = 0
+    features: Wide = 0
     connectors: tuple[Name, ...] = ("ivshmem",)
     window_min: Count = 1
     window_max: Count = 256
     vectors_min: Count = 8
     vectors_max: Count = 32
     queues_max: Count = 32
+    rom: Count = 0
 
 
 class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host"):
@@ -66,7 +78,7 @@ class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host
     unknown:  JSON paths of fields that this release does not know, with their values
     """
 
-    schema: Count
+    schema: Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)]
     identity: UUID
     name: Name
     release: Name
@@ -82,14 +94,14 @@ class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host
     masks: dict[UUID, Groups] = field(default_factory=dict)
     networks: tuple[Name, ...] = ()
     images: tuple[Image, ...] = ()
-    unknown: dict[str, Any] = field(default_factory=dict)
+    unknown: Unknown = field(default_factory=dict)
 
 
 class GuestDevice(Struct, frozen=True, kw_only=True):
     """A device of a guest. `active`: feature bits by group, agreed on; none when it is closed.
 
     `backend` is what its class stands on: an interface, a socket, an image's path.
-    `limits` are those that the guest counts on: its MTU in bytes, its rings.
+    `limits` are those that the guest counts on: its MTU in bytes, its rings. capacity: bytes
     """
 
     uuid: UUID
@@ -99,30 +111,34 @@ class GuestDevice(Struct, frozen=True, kw_only=True):
     is_open: bool = field(name="open", default=False)
     active: Groups = field(default_factory=dict)
     limits: Limits = field(default_factory=dict)
-    backend: str = ""
-    mac: str = ""
+    backend: Text = ""
+    mac: Text = ""
     read_only: bool = False
     block_size: Count = 0
-    capacity: Annotated[int, Meta(ge=0)] = 0
-    serial: str = ""
+    capacity: Wide = 0
+    serial: Text = ""
 
 
 class GuestBus(Struct, frozen=True, kw_only=True):
-    """The bridge as the guest has it. window in MiB; rom: bytes of the option ROM's bar, 0: none."""
+    """The bridge as the guest has it. window in MiB; rom: bytes of the option ROM's bar, 0: none.
+
+    master: how its domain says master=on: <qemu:override>, or -global in <qemu:commandline>
+    """
 
     version: Count
-    features: Annotated[int, Meta(ge=0, le=0xFFFF_FFFF_FFFF_FFFF)] = 0
+    features: Wide = 0
     connector: Name = "ivshmem"
     window: Count
     vectors: Count
     queues: Count = 0
     rom: Count = 0
+    master: Literal["override", "global"] = "override"
 
 
 class GuestProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="guest"):
     """A guest. `host`: the identity of the one that it runs on; `drivers`: versions by name, as it says."""
 
-    schema: Count
+    schema: Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)]
     identity: UUID
     name: Name
     release: Name
@@ -134,4 +150,4 @@ class GuestProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="gue
     bus: GuestBus
     drivers: dict[Name, Name] = field(default_factory=dict)
     devices: tuple[GuestDevice, ...] = ()
-    unknown: dict[str, Any] = field(default_factory=dict)
+    unknown: Unknown = field(default_factory=dict)

@@ -7,7 +7,8 @@ import argparse
 from pathlib import Path
 
 from vbuskit.base.places import Places
-from vbuskit.base.run import PASSPHRASE, Runner
+from vbuskit.base.run import Runner
+from vbuskit.base.secret import PASSPHRASE
 from vbuskit.ci.pipeline import Build, Factory
 from vbuskit.drivers.devel import site_of
 from vbuskit.drivers.kernel import modules, modules_for, newest_release

@@ -166,7 +166,10 @@ def classes(host: Host, options: argparse.Namespace) -> None:
     if not options.add and not options.remove:
         for klass in host.classes():
             where = klass.path or "built in"
-            print(f"{klass.name}: {klass.type} {klass.version}, {klass.devices} devices, {where}")
+            told = " ".join(f"{gid}:{bits:#x}" for gid, bits in sorted((klass.groups or {}).items()))
+            limits = "".join(f", {name} {most}" for name, most in klass.limits.items())
+            print(f"{klass.name}: {klass.type} {klass.version}, {klass.devices} devices, {where}{limits}")
+            print(f"  features {told or 'none' if klass.groups is not None else 'not told: vbusd is older'}")
 
 
 def load(host: Host, options: argparse.Namespace) -> None:
