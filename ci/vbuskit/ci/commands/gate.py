@@ -14,6 +14,7 @@ VERBS: dict[str, str] = {
     "check": "yes, no or yes-if, with reasons and remedies",
     "capture": "the profile of this host, or of a guest that runs here",
     "explain": "what a rule means, why it is so, and what to do",
+    "schema": "the JSON Schema of a host's or a guest's profile",
 }
 
 
