@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -312,8 +313,18 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
     looked_like.touch()
     status = looked_like.stat()
     monkeypatch.setattr(Path, "stat", lambda _: status)
-    with pytest.raises(Refused, match="Expecting value"):
-        guest_profile(tmp_path / "pipe")
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(30)
+    try:
+        with pytest.raises(Refused, match="Expecting value"):  # nobody writes to it
+            guest_profile(tmp_path / "pipe")
+        writer = os.open(tmp_path / "pipe", os.O_RDWR)
+        with pytest.raises(Refused, match="Expecting value"):  # somebody does not yet
+            guest_profile(tmp_path / "pipe")
+        os.close(writer)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:

@@ -15,16 +15,42 @@ from msgspec import Meta, Struct, field
 
 SCHEMA = 1  # raise it when a document restricts what an older reader would let pass
 
-Bits = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
-# msgspec takes no bound beyond 63 bits: decoding.py has it, for all numbers, and the schema.
+# What msgspec does not check stands in the schema alone, and decoding.py checks it, and more: numbers beyond
+# 63 bits, text that cannot be shown.
+SHOWN = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
+Bits = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF, description="Feature bits.")]
 Wide = Annotated[int, Meta(ge=0, extra_json_schema={"maximum": 0xFFFF_FFFF_FFFF_FFFF})]
-Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Name = Annotated[str, Meta(min_length=1, max_length=256, extra_json_schema=SHOWN)]
+Text = Annotated[str, Meta(max_length=4096, extra_json_schema=SHOWN)]  # as long as a path may be
 Count = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
-Groups = Annotated[dict[Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)], Bits], Meta(max_length=8)]
+Groups = Annotated[
+    dict[Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)], Bits],
+    Meta(
+        max_length=8,
+        description="Feature bits by the number of their group.",
+        extra_json_schema={"propertyNames": {"pattern": "^(0|[1-9][0-9]*)$"}},
+    ),
+]
+Limits = Annotated[
+    dict[Name, Count],
+    Meta(description="`pairs`, `queues`, `mtu` (bytes), `segments`: at most, or what is counted on."),
+]
+Masks = Annotated[
+    dict[UUID, Groups],
+    Meta(
+        description="Feature bits that the administrator takes from single devices, by UUID.",
+        extra_json_schema={"propertyNames": {"format": "uuid"}},
+    ),
+]
+Schema = Annotated[int, Meta(ge=1, le=SCHEMA)]
 # Not written as such: each stands in a file where it was found, which is its JSON path here.
-Unknown = Annotated[dict[str, Any], Meta(extra_json_schema={"maxProperties": 0})]
-Text = Annotated[str, Meta(max_length=4096)]  # as long as a path may be
-Limits = dict[Name, Count]  # "pairs", "queues", "mtu" (bytes), "segments": at most, or in use
+Unknown = Annotated[
+    dict[str, Any],
+    Meta(
+        description="Empty: a field that a reader does not know stands where it belongs.",
+        extra_json_schema={"maxProperties": 0},
+    ),
+]
 
 
 class DeviceClass(Struct, frozen=True, kw_only=True):
@@ -78,7 +104,7 @@ class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host
     unknown:  JSON paths of fields that this release does not know, with their values
     """
 
-    schema: Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)]
+    schema: Schema
     identity: UUID
     name: Name
     release: Name
@@ -91,7 +117,7 @@ class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host
     cpus: tuple[Name, ...] = ()
     classes: tuple[DeviceClass, ...] = ()
     mask: dict[Name, Groups] = field(default_factory=dict)
-    masks: dict[UUID, Groups] = field(default_factory=dict)
+    masks: Masks = field(default_factory=dict)
     networks: tuple[Name, ...] = ()
     images: tuple[Image, ...] = ()
     unknown: Unknown = field(default_factory=dict)
@@ -138,7 +164,7 @@ class GuestBus(Struct, frozen=True, kw_only=True):
 class GuestProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="guest"):
     """A guest. `host`: the identity of the one that it runs on; `drivers`: versions by name, as it says."""
 
-    schema: Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)]
+    schema: Schema
     identity: UUID
     name: Name
     release: Name

@@ -64,7 +64,7 @@ def content(path: Path) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):
         raise Refused(f"{path}: is no regular file", hint="write the profile to one")
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        return file.read(LARGEST + 1)
+        return file.read(LARGEST + 1) or b""  # None: a pipe that says nothing yet
 
 
 def parse(raw: bytes, kind: type[Profile], where: str) -> Profile:

@@ -13,6 +13,7 @@ from vbuskit.base.errors import Exit
 VERBS: dict[str, str] = {
     "check": "yes, no or yes-if, with reasons and remedies",
     "explain": "what a rule means, why it is so, and what to do",
+    "schema": "the JSON Schema of a host's or a guest's profile",
 }
 
 
