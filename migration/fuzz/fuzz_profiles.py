@@ -157,7 +157,14 @@ def respelled(name: str, provider: atheris.FuzzedDataProvider) -> str:
 
 
 def keep_what_cannot_be_shown() -> None:
-    decoding.examine = lambda value, levels: None
+    """What is wrong for another reason is refused as ever."""
+    strict = decoding.examine
+
+    def examine(value: Any, levels: int) -> None:
+        if not isinstance(value, str) or isinstance(value, decoding.Wrong):
+            strict(value, levels)
+
+    decoding.examine = examine
 
 
 def believe_names_that_are_the_same() -> None:

@@ -138,6 +138,12 @@ def test_a_mask_of_all_and_one_of_the_device_are_both_to_be_lifted_but_for_what_
     assert f"at the source: vbuskit host mask vm1 0 0x2 --device {CARD}, then" in found.remedies[1]
 
 
+def test_a_mask_of_one_device_is_no_other_ones() -> None:
+    found = only(GUEST, replace(HOST, masks={CARD: {0: 0x40}, UUID(int=99): {0: 0x4F}}))
+    assert (found.rule, found.subject, found.device) == ("feature-masked", "venet sg.uso", CARD)
+    assert f"vbuskit host mask vm1 0 0x0 --device {CARD}" in found.remedies[0]
+
+
 def test_bits_that_fall_with_another_name_it_and_have_its_verdict() -> None:
     masked = judge(GUEST, replace(HOST, mask={"venet": {2: 0x1}})).findings
     older = judge(

@@ -40,13 +40,13 @@ MOVING: tuple[Rule, ...] = (
     rules_bus.connector,
     rules_disks.writers,
 )
+# They say yes: only told.
 INFORMING: tuple[Rule, ...] = (rules_profile.same_host, rules_profile.drivers)
+RULES: tuple[Rule, ...] = (*ALWAYS, *MOVING)  # what decides about a move
 
 
 def judge(guest: GuestProfile, host: HostProfile) -> Judgement:
     """Whether the guest may move to the host, with every reason against it."""
-    stays = rules_profile.is_same_host(guest, host)
-    rules = (*ALWAYS, *(() if stays else MOVING), *INFORMING)
-    return Judgement(
-        guest.name, host.name, tuple(finding for rule in rules for finding in rule(guest, host))
-    )
+    rules = ALWAYS if rules_profile.is_same_host(guest, host) else RULES
+    found = (finding for rule in (*rules, *INFORMING) for finding in rule(guest, host))
+    return Judgement(guest.name, host.name, tuple(found))
