@@ -4,44 +4,27 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator
-from dataclasses import asdict
-from pathlib import Path
+import importlib
 
-from vbuskit.base.errors import Exit, printable
-from vbuskit.migration.judge import judge
-from vbuskit.migration.judgement import Judgement, Verdict
-from vbuskit.migration.reading import guest_profile, host_profile
+from vbuskit.base.errors import Exit
 
-EXITS = {Verdict.YES: Exit.OK, Verdict.IF: Exit.FAILED, Verdict.NO: Exit.REFUSED}
+# Verb -> what `--help` says of it. Its module is vbuskit.ci.gates.<verb>, imported only when chosen;
+# it has `arguments(parser)` and `main(options) -> Exit`.
+VERBS: dict[str, str] = {
+    "check": "yes, no or yes-if, with reasons and remedies",
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    check = verbs.add_parser("check", help="yes, no or yes-if, with reasons and remedies")
-    check.add_argument("guest", type=Path, metavar="GUEST", help="its profile")
-    check.add_argument("host", type=Path, metavar="HOST", help="the destination's profile")
-    check.add_argument("--json", action="store_true", help="the verdict and its findings as one object")
+    listing = "\n".join(f"  {name:10} {text}" for name, text in VERBS.items())
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"verbs:\n{listing}\n\n`vbuskit gate VERB --help` says more."
+    parser.add_argument("verb", choices=VERBS, metavar="VERB")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help="what the verb takes")
 
 
 def main(options: argparse.Namespace) -> Exit:
-    judgement = judge(guest_profile(options.guest), host_profile(options.host))
-    print(json.dumps(as_json(judgement), indent=1) if options.json else "\n".join(lines(judgement)))
-    return EXITS[judgement.verdict]
-
-
-def lines(judgement: Judgement) -> Iterator[str]:
-    yield printable(f"{judgement.verdict}: {judgement.guest} to {judgement.host}")
-    for finding in judgement.findings:
-        yield f"  {printable(str(finding))}"
-
-
-def as_json(judgement: Judgement) -> dict[str, object]:
-    findings = [{**asdict(each), "device": each.device and str(each.device)} for each in judgement.findings]
-    return {
-        "guest": judgement.guest,
-        "host": judgement.host,
-        "verdict": judgement.verdict,
-        "findings": findings,
-    }
+    module = importlib.import_module(f"vbuskit.ci.gates.{options.verb}")
+    chosen = argparse.ArgumentParser(prog=f"vbuskit gate {options.verb}", description=VERBS[options.verb])
+    module.arguments(chosen)
+    return Exit(module.main(chosen.parse_args(options.words)))
