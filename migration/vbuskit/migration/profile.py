@@ -15,6 +15,8 @@ from msgspec import Meta, Struct, field
 SCHEMA = 1  # raise it when a document restricts what an older reader would let pass
 
 Bits = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
+# msgspec takes no bound beyond 63 bits; it is in the schema.
+Wide = Annotated[int, Meta(ge=0, extra_json_schema={"maximum": 0xFFFF_FFFF_FFFF_FFFF})]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Count = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
 Groups = Annotated[dict[Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)], Bits], Meta(max_length=8)]
@@ -48,7 +50,7 @@ class HostBus(Struct, frozen=True, kw_only=True):
     """The bridge. `features`: its bits in NEGOTIATE; windows in MiB, powers of two."""
 
     version: Count
-    features: Annotated[int, Meta(ge=0, le=0xFFFF_FFFF_FFFF_FFFF)] = 0
+    features: Wide = 0
     connectors: tuple[Name, ...] = ("ivshmem",)
     window_min: Count = 1
     window_max: Count = 256
@@ -111,7 +113,7 @@ class GuestBus(Struct, frozen=True, kw_only=True):
     """The bridge as the guest has it. window in MiB; rom: bytes of the option ROM's bar, 0: none."""
 
     version: Count
-    features: Annotated[int, Meta(ge=0, le=0xFFFF_FFFF_FFFF_FFFF)] = 0
+    features: Wide = 0
     connector: Name = "ivshmem"
     window: Count
     vectors: Count

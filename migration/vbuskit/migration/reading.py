@@ -11,10 +11,11 @@ import msgspec
 
 from vbuskit.base.errors import Blocked, Refused, printable
 from vbuskit.migration.profile import GuestProfile, HostProfile
+from vbuskit.migration.release import Release
 
 LARGEST = 8 << 20  # bytes; the profile of a host with 10,000 images has 2
 DEEPEST = 16  # levels
-Profile = TypeVar("Profile", HostProfile, GuestProfile)
+Profile = TypeVar("Profile", HostProfile, GuestProfile, Release)
 
 
 def host_profile(path: Path) -> HostProfile:
@@ -25,6 +26,11 @@ def host_profile(path: Path) -> HostProfile:
 def guest_profile(path: Path) -> GuestProfile:
     """Raises as `host_profile` does."""
     return read(path, GuestProfile)
+
+
+def release_profile(path: Path) -> Release:
+    """Raises as `host_profile` does."""
+    return read(path, Release)
 
 
 def read(path: Path, kind: type[Profile]) -> Profile:

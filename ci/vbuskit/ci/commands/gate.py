@@ -12,6 +12,7 @@ from vbuskit.base.errors import Exit
 # it has `arguments(parser)` and `main(options) -> Exit`.
 VERBS: dict[str, str] = {
     "check": "yes, no or yes-if, with reasons and remedies",
+    "release": "would guests of one release be stranded on another: two of them, or all",
 }
 
 
