@@ -13,6 +13,7 @@ from vbuskit.base.errors import Exit
 VERBS: dict[str, str] = {
     "check": "yes, no or yes-if, with reasons and remedies",
     "release": "would guests of one release be stranded on another: two of them, or all",
+    "state": "does one release read what another one left, from their layouts",
 }
 
 

@@ -30,8 +30,10 @@ def main(options: argparse.Namespace) -> Exit:
     if options.write:
         return write(options)
     pairs = asked(options)
-    told = [as_json(old, new) for old, new in pairs] if options.json else None
-    print(json.dumps(told, indent=1) if options.json else "\n".join(l for p in pairs for l in lines(*p)))
+    if options.json:
+        print(json.dumps([as_json(*pair) for pair in pairs], indent=1))
+    else:
+        print("\n".join(line for pair in pairs for line in lines(*pair)))
     return Exit.REFUSED if any(True for pair in pairs for _ in losses(*pair)) else Exit.OK
 
 
