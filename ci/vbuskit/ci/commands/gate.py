@@ -12,6 +12,7 @@ from vbuskit.base.errors import Exit
 # it has `arguments(parser)` and `main(options) -> Exit`.
 VERBS: dict[str, str] = {
     "check": "yes, no or yes-if, with reasons and remedies",
+    "diff": "what only one of two profiles has, and what differs, bits by name",
     "release": "would guests of one release be stranded on another: two of them, or all",
     "state": "does one release read what another one left, from their layouts",
 }
