@@ -54,6 +54,8 @@ def test_a_program_gets_an_object_for_each_pair(without_tso6: str, capsys: Captu
     assert told["stranded"][0]["bits"] == ["venet-loopback", 0, 4] and told["mask"] == []
 
 
-@pytest.mark.parametrize("words", [[], ["0.1"], ["0.1", "next", "next"], ["--all", "0.1"], ["0.1", "9.9"]])
+@pytest.mark.parametrize(
+    "words", [[], ["0.1"], ["0.1", "next", "next"], ["--all", "0.1"], ["0.1", "9.9"], ["--write", "0.1"]]
+)
 def test_words_that_name_no_two_releases_are_a_usage_error(words: list[str]) -> None:
     assert cli.main(["gate", "release", *words]) == Exit.USAGE

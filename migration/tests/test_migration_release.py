@@ -195,3 +195,11 @@ def test_a_release_is_found_by_its_name_its_tag_and_its_file(tmp_path: Path) -> 
     (tmp_path / "host").write_text('{"kind": "host"}')
     with pytest.raises(Refused):
         release_profile(tmp_path / "host")
+
+
+def test_without_any_release_there_is_nothing_to_hold_a_tree_against(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vbuskit.migration.releases.PROFILES", tmp_path)
+    with pytest.raises(Blocked, match="no profile of a release"):
+        released()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vbuskit.base.errors import UsageError
+from vbuskit.base.errors import Blocked, UsageError
 from vbuskit.base.places import ROOT
 from vbuskit.migration.reading import release_profile
 from vbuskit.migration.release import Release
@@ -20,7 +20,11 @@ def names() -> list[str]:
 
 
 def released() -> list[Release]:
-    return [release_profile(PROFILES / f"{name}.json") for name in names() if name != NEXT.stem]
+    """Never none: whoever compares with all of them shall not compare with nothing."""
+    found = [release_profile(PROFILES / f"{name}.json") for name in names() if name != NEXT.stem]
+    if not found:
+        raise Blocked(f"{PROFILES}: no profile of a release is there", hint="use a checkout of vbuskit")
+    return found
 
 
 def named(word: str) -> Release:

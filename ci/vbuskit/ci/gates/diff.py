@@ -15,10 +15,11 @@ import msgspec
 from vbuskit.base.errors import Exit, printable
 from vbuskit.migration.diff import Diff, diff
 from vbuskit.migration.profile import GuestProfile, HostProfile
-from vbuskit.migration.reading import LARGEST, guest_profile, host_profile, release_profile
+from vbuskit.migration.reading import guest_profile, host_profile, release_profile
 from vbuskit.migration.release import Release
 from vbuskit.migration.releases import named, names
 
+LARGEST = 8 << 20  # bytes; of what is larger a reader says that it is no profile
 READERS: Mapping[str, Callable[[Path], HostProfile | GuestProfile | Release]] = {
     "host": host_profile,
     "guest": guest_profile,

@@ -27,22 +27,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> Exit:
-    if options.write:
+    chosen = options.write, options.all, len(options.releases)
+    if chosen == (True, False, 0):
         return write(options)
-    pairs = asked(options)
+    if chosen == (False, True, 0):
+        pairs = [(old, named(NEXT.stem)) for old in released()]
+    elif chosen == (False, False, 2):
+        pairs = [(named(options.releases[0]), named(options.releases[1]))]
+    else:
+        raise UsageError("release: takes two releases, or --all, or --write")
     if options.json:
         print(json.dumps([as_json(*pair) for pair in pairs], indent=1))
     else:
         print("\n".join(line for pair in pairs for line in lines(*pair)))
     return Exit.REFUSED if any(True for pair in pairs for _ in losses(*pair)) else Exit.OK
-
-
-def asked(options: argparse.Namespace) -> list[tuple[Release, Release]]:
-    if options.all and not options.releases:
-        return [(old, named(NEXT.stem)) for old in released()]
-    if not options.all and len(options.releases) == 2:
-        return [(named(options.releases[0]), named(options.releases[1]))]
-    raise UsageError("release: takes two releases, or --all, or --write")
 
 
 def write(options: argparse.Namespace) -> Exit:
