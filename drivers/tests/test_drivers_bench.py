@@ -111,6 +111,7 @@ def test_blank_lines_and_comments_are_no_code_and_what_a_literal_has_is() -> Non
 def test_a_planted_defect_is_no_code_of_the_program_and_what_it_stands_in_for_is() -> None:
     planted = "#ifdef VBUS_DEFECT_X\t/* a planted defect */\nint bad;\n"
     assert lines_of_code(f"int a;\n{planted}#endif\nint b;\n") == 2
+    assert lines_of_code(f"int a;\n{planted}#undef A\n#define A 1\n#endif\nint b;\n") == 2
     assert lines_of_code(f"int a;\n{planted}#else\nint good;\n#endif\nint b;\n") == 7
 
 

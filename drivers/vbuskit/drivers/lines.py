@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 # What is no code, and literals, in which a comment does not begin.
-PLANTED = re.compile(r"^#ifdef VBUS_DEFECT_(?:(?!^#).)*^#endif$", re.DOTALL | re.MULTILINE)
+PLANTED = re.compile(r"^#ifdef VBUS_DEFECT_(?:(?!^#(?:if|el|endif)).)*^#endif$", re.DOTALL | re.MULTILINE)
 NO_CODE = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|//[^\n]*|/\*.*?\*/", re.DOTALL)
 
 

@@ -16,10 +16,15 @@ from vbuskit.base.errors import Blocked, Refused, printable
 from vbuskit.migration.decoding import LARGEST, Flaw, decoded
 from vbuskit.migration.paths import Step, exact, joined
 from vbuskit.migration.profile import SCHEMA, GuestProfile, HostProfile
+from vbuskit.migration.release import Release
 
-Profile = TypeVar("Profile", HostProfile, GuestProfile)
+Profile = TypeVar("Profile", HostProfile, GuestProfile, Release)
 # What a profile has once: its list, and the field by which the members are told apart.
-ONCE = {"host": {"classes": "name", "images": "path"}, "guest": {"devices": "uuid"}}
+ONCE = {
+    "host": {"classes": "name", "images": "path"},
+    "guest": {"devices": "uuid"},
+    "release": {"classes": "name"},
+}
 
 
 def host_profile(path: Path) -> HostProfile:
@@ -30,6 +35,11 @@ def host_profile(path: Path) -> HostProfile:
 def guest_profile(path: Path) -> GuestProfile:
     """Raises as `host_profile` does."""
     return read(path, GuestProfile)
+
+
+def release_profile(path: Path) -> Release:
+    """Raises as `host_profile` does."""
+    return read(path, Release)
 
 
 def host_profiles(paths: Iterable[Path]) -> list[HostProfile]:
@@ -107,7 +117,7 @@ def check_heading(words: Any, kind: str) -> None:
         )
 
 
-def check_once(found: HostProfile | GuestProfile, lists: Mapping[str, str]) -> None:
+def check_once(found: HostProfile | GuestProfile | Release, lists: Mapping[str, str]) -> None:
     for name, key in lists.items():
         seen = set()
         for index, member in enumerate(getattr(found, name)):

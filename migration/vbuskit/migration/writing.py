@@ -11,9 +11,10 @@ import msgspec
 from vbuskit.base.errors import Refused
 from vbuskit.migration.paths import at, steps_of
 from vbuskit.migration.profile import GuestProfile, HostProfile
+from vbuskit.migration.release import Release
 
 
-def canonical(profile: HostProfile | GuestProfile) -> bytes:
+def canonical(profile: HostProfile | GuestProfile | Release) -> bytes:
     """Every field, sorted by name; lists as they are; what is unknown is back where it was found."""
     words = msgspec.to_builtins(profile, str_keys=True)
     del words["unknown"]
