@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from operator import and_
+from itertools import chain
+from operator import and_, or_
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from vbuskit.migration.features import bit_name, each_bit, whole
@@ -207,21 +208,19 @@ def pins(host: HostProfile, pool: HostProfile) -> Iterator[Pin]:
     keeps = {each.name: each for each in pool.classes}
     shared = [each for each in host.classes if each.name in keeps]
     for group in sorted({group for each in shared for group in each.groups}):
+        taken: dict[str, int] = {}
         masked: dict[str, int] = {}
-        kept = 0
-        names: dict[str, tuple[str, ...]] = {}
         for each in shared:
-            left = keeps[each.name].groups.get(group, 0)
-            taken = offered(host, each).get(group, 0) & ~left
-            masked[each.name] = taken | host.mask.get(each.type, {}).get(group, 0) if taken else 0
-            names[each.name] = tuple(bit_name(each.type, group, bit) for bit in each_bit(taken))
-            kept |= left
-        union = reduce(lambda one, other: one | other, masked.values())
-        if not union:
-            continue
-        if not union & kept:
-            yield Pin(host.name, group, union, tuple(dict.fromkeys(sum(names.values(), ()))))
-            continue
-        for name, bits in masked.items():
-            if bits:
-                yield Pin(host.name, group, bits, names[name], name)
+            bits = offered(host, each).get(group, 0) & ~keeps[each.name].groups.get(group, 0)
+            taken[each.name] = bits
+            masked[each.name] = bits | host.mask.get(each.type, {}).get(group, 0)
+        own = {each.name: list(names(each, group, taken[each.name])) for each in shared if taken[each.name]}
+        union = reduce(or_, masked.values())
+        if own and not any(union & keeps[each.name].groups.get(group, 0) for each in shared):
+            yield Pin(host.name, group, union, tuple(dict.fromkeys(chain(*own.values()))))
+        else:
+            yield from (Pin(host.name, group, masked[name], tuple(own[name]), name) for name in own)
+
+
+def names(there: DeviceClass, group: int, bits: int) -> Iterator[str]:
+    return (bit_name(there.type, group, bit) for bit in each_bit(bits))

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Verdicts of many guests on many hosts: what `judge` says of each pair, without asking it for each.
 
-A rule is asked once for all hosts that are the same to it, and for all devices, bit by bit, that are
-(parts.py). Hosts are bits of a number; the row of a guest is the union of what its devices are denied.
-A guest's own host, where other rules hold, is judged by itself.
+A rule is asked once for all hosts that are the same to it (parts.py), and for all devices, bit by bit and
+limit by limit, that are. Hosts are bits of a number; the row of a guest is the union of what its devices
+are denied. A guest's own host, where other rules hold, is judged by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -19,10 +20,10 @@ from vbuskit.migration.features import CSUM, ECN, OFFLOAD_GROUPS, TSO4, TSO6, ea
 from vbuskit.migration.judge import RULES, Rule, judge
 from vbuskit.migration.judgement import Verdict
 from vbuskit.migration.parts import GUEST, HOST, KINDS, Fields, Part, Unread, key, values
-from vbuskit.migration.profile import Groups, GuestDevice, GuestProfile, HostProfile
+from vbuskit.migration.profile import Groups, GuestDevice, GuestProfile, HostProfile, Limits
 
-# Rules that look at several devices together; all others see each bit of each device by itself, with those
-# that it needs. A test compares the grid with the judge, and finds a rule that belongs here.
+# Rules that look at several devices together; all others see each limit of each device by itself, and each
+# bit with those that it needs. A test compares the grid with the judge, and finds a rule that belongs here.
 TOGETHER: frozenset[str] = frozenset()
 
 
@@ -187,12 +188,13 @@ def shares(
     elif rule.__name__ in TOGETHER or not guest.devices:
         yield tuple(key(each, names, masked) for each in guest.devices), guest.devices
     else:
-        rest = tuple(name for name in names if name != "active")
+        several = [split for split in ("active", "limits") if split in names]
+        rest = tuple(name for name in names if name not in several)
         for device in guest.devices:
             own = key(device, rest, masked)
-            for active in bit_by_bit(device) if "active" in names else [None]:
-                told = device if active is None else replace(device, active=active)
-                yield (own, tuple(active.items()) if active else None), (told,)
+            for each in product(*(SPLITS[name](device) for name in several)):
+                told = replace(device, **dict(zip(several, each, strict=True)))
+                yield (own, *(tuple(one.items()) for one in each)), (told,)
 
 
 def bit_by_bit(device: GuestDevice) -> list[Groups]:
@@ -204,3 +206,10 @@ def bit_by_bit(device: GuestDevice) -> list[Groups]:
             others = CSUM | (TSO4 | TSO6 if bit == ECN else 0) if needs else 0
             found.append({group: bit | active & others})
     return found or [{}]
+
+
+def one_by_one(device: GuestDevice) -> list[Limits]:
+    return [{name: value} for name, value in device.limits.items()] or [{}]
+
+
+SPLITS: dict[str, Callable[[GuestDevice], list[Any]]] = {"active": bit_by_bit, "limits": one_by_one}

@@ -12,6 +12,9 @@ from vbuskit.base.errors import Exit
 # it has `arguments(parser)` and `main(options) -> Exit`.
 VERBS: dict[str, str] = {
     "check": "yes, no or yes-if, with reasons and remedies",
+    "baseline": "the largest common set of a pool, and what pins a guest to it",
+    "plan": "a chain of moves: each hop, and what a restart on the way closes",
+    "matrix": "a verdict for each guest, or each host, on each host of a fleet",
 }
 
 
