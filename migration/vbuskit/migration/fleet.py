@@ -16,6 +16,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from vbuskit.migration.baseline import consumer
 from vbuskit.migration.features import CSUM, ECN, OFFLOAD_GROUPS, TSO4, TSO6, each_bit
 from vbuskit.migration.judge import RULES, Rule, judge
 from vbuskit.migration.judgement import Verdict
@@ -35,6 +36,7 @@ class Grid:
     hosts: Sequence[HostProfile]
     ifs: list[int] = field(default_factory=list)
     nos: list[int] = field(default_factory=list)
+    of_hosts: bool = False  # its guests are made up: each consumes all that a host offers
 
     def verdict(self, guest: int, host: int) -> Verdict:
         if self.nos[guest] >> host & 1:
@@ -68,6 +70,13 @@ def grid(guests: Sequence[GuestProfile], hosts: Sequence[HostProfile]) -> Grid:
             found.ifs[number] = put(found.ifs[number], home, verdict is Verdict.IF)
             found.nos[number] = put(found.nos[number], home, verdict is Verdict.NO)
         found.ifs[number] &= ~found.nos[number]
+    return found
+
+
+def between(hosts: Sequence[HostProfile]) -> Grid:
+    """From each host to each, for a guest that consumes all that it offers."""
+    found = grid([consumer(each) for each in hosts], hosts)
+    found.of_hosts = True
     return found
 
 

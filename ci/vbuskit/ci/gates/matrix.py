@@ -14,8 +14,7 @@ from pathlib import Path
 from vbuskit.base import artifact
 from vbuskit.base.errors import Exit, printable
 from vbuskit.ci.gates.profiles import guests_of, hosts_of
-from vbuskit.migration.baseline import consumer
-from vbuskit.migration.fleet import Grid, grid
+from vbuskit.migration.fleet import Grid, between, grid
 from vbuskit.migration.judgement import Verdict
 
 WORDS = {"Y": Verdict.YES, "?": Verdict.IF, "N": Verdict.NO}
@@ -36,8 +35,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> Exit:
     hosts = hosts_of(options.hosts)
-    guests = guests_of(options.guests) if options.guests else [consumer(each) for each in hosts]
-    text = FORMATS[options.format](grid(guests, hosts))
+    found = grid(guests_of(options.guests), hosts) if options.guests else between(hosts)
+    text = FORMATS[options.format](found)
     if options.out:
         artifact.write(options.out, text)
     else:
