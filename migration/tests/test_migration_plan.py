@@ -59,6 +59,16 @@ def test_after_a_restart_on_the_newer_host_it_goes_neither_back_nor_on() -> None
     }
 
 
+def test_a_restart_takes_the_rings_that_are_there_and_leaves_the_mtu() -> None:
+    limits = {"pairs": 8, "queues": 4, "mtu": 9000, "segments": 64}
+    roomy = replace(B, classes=(replace(B.classes[0], limits=limits),))
+    (card,) = guest(A).devices
+    before = replace(guest(A), devices=(replace(card, limits={"pairs": 2, "mtu": 1500}),))
+    assert restarted(before, roomy).devices[0].limits == {"pairs": 8, "mtu": 1500}
+    nowhere = replace(before, devices=(replace(card, klass="gone"),))
+    assert restarted(nowhere, roomy).devices == nowhere.devices
+
+
 def test_a_pool_under_its_masks_has_no_traps() -> None:
     pinned = replace(B, mask={"venet": {0: 0x40}})
     assert plan(guest(A), (A, pinned, C)).traps == ()

@@ -19,6 +19,7 @@ from vbuskit.migration.judge import judge
 from vbuskit.migration.judgement import ORDER, Judgement, Verdict
 from vbuskit.migration.profile import Groups, GuestDevice, GuestProfile, HostProfile
 
+RINGS = ("pairs", "queues")  # limits that a driver takes to the full; an MTU is the administrator's
 MASKS_OFFLOADS = (0, 2)  # the first release whose worker masks feature group 0
 
 
@@ -83,13 +84,18 @@ def traps(guest: GuestProfile, chain: Sequence[HostProfile]) -> Iterator[Trap]:
 def restarted(guest: GuestProfile, at: HostProfile) -> GuestProfile:
     """Once its devices were opened there anew, by drivers that take all they are offered."""
     classes = {each.name: each for each in at.classes}
-    devices = tuple(
-        replace(each, is_open=True, active=taken(offered(at, classes[each.klass], each.uuid)))
-        if each.klass in classes
-        else each
-        for each in guest.devices
-    )
-    return replace(guest, host=at.identity, devices=devices)
+
+    def more(device: GuestDevice) -> GuestDevice:
+        if device.klass not in classes:
+            return device
+        there = classes[device.klass]
+        rings = {
+            name: there.limits[name] for name in RINGS if name in device.limits and name in there.limits
+        }
+        bits = taken(offered(at, there, device.uuid))
+        return replace(device, is_open=True, active=bits, limits=device.limits | rings)
+
+    return replace(guest, host=at.identity, devices=tuple(more(each) for each in guest.devices))
 
 
 def taken(bits: Groups) -> Groups:
