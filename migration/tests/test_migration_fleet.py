@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from vbuskit.base.run import Runner
 from vbuskit.migration import GuestProfile, HostProfile, Verdict, fleet, judge
 from vbuskit.migration.baseline import consumer
-from vbuskit.migration.judgement import Finding, Side
+from vbuskit.migration.judgement import Finding, Judgement, Side
 from vbuskit.migration.profile import DeviceClass, GuestBus, GuestDevice, HostBus
 
 TYPES = {"venet-tap": "venet", "venet-socket": "venet", "vblk-file": "vblk", "loop": "loop"}
@@ -175,6 +175,18 @@ def test_what_is_the_same_to_a_rule_is_asked_once() -> None:
     asked = fleet.ask(counted, [consumer(each) for each in some], some)
     assert (len(asked.demands), len(asked.offers)) == (3, 3)
     assert count < 50
+
+
+def test_on_its_own_host_a_guest_is_judged_by_the_judge_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = [some_host(number) for number in range(3)]
+    guests = [consumer(hosts[1]), replace(consumer(hosts[1]), host=None)]
+    usual = fleet.grid(guests, hosts)
+    reason = Finding("stays", Verdict.IF, Side.GUEST, "host", "it is there")
+    monkeypatch.setattr(fleet, "judge", lambda guest, host: Judgement(guest.name, host.name, (reason,)))
+    found = fleet.grid(guests, hosts)
+    assert found.letters(1) == usual.letters(1)
+    assert usual.letters(0)[1] == "Y"
+    assert found.letters(0) == usual.letters(0)[0] + "?" + usual.letters(0)[2]
 
 
 def some_host(number: int) -> HostProfile:
