@@ -124,7 +124,9 @@ def common_classes(hosts: Sequence[HostProfile]) -> Iterator[DeviceClass]:
     tables = [{each.name: each for each in host.classes} for host in hosts]
     for first in hosts[0].classes:
         own = [table[first.name] for table in tables if first.name in table]
-        if len(own) < len(hosts) or any(each.type != first.type for each in own):
+        if len(own) < len(hosts) or any(
+            (each.type, each.version) != (first.type, first.version) for each in own
+        ):
             continue
         bits = [offered(host, each) for host, each in zip(hosts, own, strict=True)]
         least = {group: reduce(and_, (each.get(group, 0) for each in bits)) for group in bits[0]}
@@ -132,7 +134,7 @@ def common_classes(hosts: Sequence[HostProfile]) -> Iterator[DeviceClass]:
         yield DeviceClass(
             name=first.name,
             type=first.type,
-            version=min(each.version for each in own),
+            version=first.version,
             groups={group: left for group, left in groups.items() if left},
             limits={
                 name: min(each.limits[name] for each in own)
