@@ -177,6 +177,40 @@ def test_what_is_the_same_to_a_rule_is_asked_once() -> None:
     assert count < 50
 
 
+def test_of_limits_that_differ_only_those_near_the_hosts_own_are_asked() -> None:
+    count = 0
+
+    def counted(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
+        nonlocal count
+        count += 1
+        most = {each.name: each.limits for each in host.classes}
+        for device in guest.devices:
+            for name, value in device.limits.items():
+                if value > most[device.klass][name]:
+                    yield Finding("limit", Verdict.NO, Side.DESTINATION, name, "")
+
+    some = [some_host(number) for number in range(100)]
+    asked = fleet.ask(counted, [consumer(each) for each in some], some)
+    rows = [
+        [any(asked.nos[each] >> place & 1 for each in own) for place in range(100)] for own in asked.of_guest
+    ]
+    less = [[row > column or row % 16 > column % 16 for column in range(100)] for row in range(100)]
+    assert rows == less
+    assert count < 0.3 * len(asked.demands) * len(asked.offers)
+
+
+def test_a_guest_without_devices_is_not_taken_for_one_that_has_some() -> None:
+    bare = replace(some_host(1), classes=())
+    check([consumer(bare), consumer(some_host(2))], [bare, some_host(2)])
+
+    def has_devices(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
+        for _ in guest.devices:
+            yield Finding("device", Verdict.NO, Side.GUEST, "device", "")
+
+    asked = fleet.ask(has_devices, [consumer(bare), consumer(some_host(2))], [bare])
+    assert [any(asked.nos[each] for each in own) for own in asked.of_guest] == [False, True]
+
+
 def test_on_its_own_host_a_guest_is_judged_by_the_judge_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = [some_host(number) for number in range(3)]
     guests = [consumer(hosts[1]), replace(consumer(hosts[1]), host=None)]
@@ -192,7 +226,7 @@ def test_on_its_own_host_a_guest_is_judged_by_the_judge_itself(monkeypatch: pyte
 def some_host(number: int) -> HostProfile:
     """Distinct in its name, identity, classes' bits, limits and masks."""
     bits = {0: 0x4F & ~(number % 2 << 6), 1: 0x1, 2: 0x4F & ~(number // 2 % 2 << 1), 3: number // 4 % 8}
-    limits = {"mtu": 1500 * (1 + number % 6), "pairs": 1 + number % 16}
+    limits = {"mtu": 1500 + number, "pairs": 1 + number % 16}
     named = (
         DeviceClass(
             name=name,

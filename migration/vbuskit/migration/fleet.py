@@ -8,10 +8,9 @@ are denied. A guest's own host, where other rules hold, is judged by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -21,7 +20,7 @@ from vbuskit.migration.features import CSUM, ECN, OFFLOAD_GROUPS, TSO4, TSO6, ea
 from vbuskit.migration.judge import RULES, Rule, judge
 from vbuskit.migration.judgement import Verdict
 from vbuskit.migration.parts import GUEST, HOST, KINDS, Fields, Part, Unread, key, values
-from vbuskit.migration.profile import Groups, GuestDevice, GuestProfile, HostProfile, Limits
+from vbuskit.migration.profile import Groups, GuestDevice, GuestProfile, HostProfile
 
 # Rules that look at several devices together; all others see each limit of each device by itself, and each
 # bit with those that it needs. A test compares the grid with the judge, and finds a rule that belongs here.
@@ -90,6 +89,7 @@ class Asked:
 
     demands:  parts of guests that it can tell apart; `of_guest`: their numbers
     offers:   parts of hosts that it can tell apart; `of_host`: their numbers
+    ladders:  value and number of demands that differ in one limit's value alone; more is never judged better
     """
 
     rule: Rule
@@ -97,6 +97,7 @@ class Asked:
     offers: list[Any] = field(default_factory=list)
     of_guest: list[set[int]] = field(default_factory=list)
     of_host: list[int] = field(default_factory=list)
+    ladders: dict[object, list[tuple[int, int]]] = field(default_factory=dict)
     ifs: list[int] = field(default_factory=list)
     nos: list[int] = field(default_factory=list)
 
@@ -106,16 +107,38 @@ class Asked:
         for place, number in enumerate(self.of_host):
             members[number] |= 1 << place
         offers = list(zip(self.offers, members, strict=True))
-        for demand in self.demands:
-            ifs = nos = 0
+        self.ifs, self.nos = [0] * len(self.demands), [0] * len(self.demands)
+        for ladder in self.ladders.values():
+            ladder.sort()
+            steps = [[0, 0] for _ in ladder]  # the hosts whose IF, whose NO begins or ends there
             for offer, hosts in offers:
-                for finding in self.rule(demand, offer):
-                    if finding.verdict is Verdict.NO:
-                        nos |= hosts
-                    elif finding.verdict is Verdict.IF:
-                        ifs |= hosts
-            self.ifs.append(ifs)
-            self.nos.append(nos)
+                before = (False, False)
+                for place, said in self.climb(ladder, offer):
+                    for kind in (0, 1):
+                        if said[kind] is not before[kind]:
+                            steps[place][kind] ^= hosts
+                    before = said
+            ifs = nos = 0
+            for (_, demand), step in zip(ladder, steps, strict=True):
+                ifs, nos = ifs ^ step[0], nos ^ step[1]
+                self.ifs[demand], self.nos[demand] = ifs, nos
+
+    def climb(self, ladder: list[tuple[int, int]], offer: Any) -> Iterator[tuple[int, tuple[bool, bool]]]:
+        """Of the first and the last, and both sides of each change between: IF and NO."""
+        known: dict[int, tuple[bool, bool]] = {}
+        spans = [(0, len(ladder) - 1)]
+        while spans:
+            low, high = spans.pop()
+            for place in (low, high):
+                if place not in known:
+                    known[place] = self.said(ladder[place][1], offer)
+            if high - low > 1 and known[low] != known[high]:
+                spans += [(low, (low + high) // 2), ((low + high) // 2, high)]
+        yield from sorted(known.items())
+
+    def said(self, demand: int, offer: Any) -> tuple[bool, bool]:
+        verdicts = {finding.verdict for finding in self.rule(self.demands[demand], offer)}
+        return Verdict.IF in verdicts, Verdict.NO in verdicts
 
 
 def ask(rule: Rule, guests: Sequence[GuestProfile], hosts: Sequence[HostProfile]) -> Asked:
@@ -142,6 +165,7 @@ def ask(rule: Rule, guests: Sequence[GuestProfile], hosts: Sequence[HostProfile]
 def asked_plainly(rule: Rule, guests: Sequence[GuestProfile], hosts: Sequence[HostProfile]) -> Asked:
     numbers = [{each} for each in range(len(guests))]
     asked = Asked(rule, list(guests), list(hosts), numbers, list(range(len(hosts))))
+    asked.ladders = {each: [(0, each)] for each in range(len(guests))}
     asked.answer()
     return asked
 
@@ -174,6 +198,7 @@ def demand(
         shared = (key(guest, names, homes), key(guest.bus, fields["guest.bus"]))
         own: set[int] = set()
         for told, devices in shares(asked.rule, fields, guest, masked):
+            value = told.limit[1] if told.limit else 0
             number = numbers.setdefault((shared, told), len(numbers))
             if number == len(asked.demands):
                 bus = Part("guest.bus", values(guest.bus, fields["guest.bus"]))
@@ -183,27 +208,42 @@ def demand(
                         Part("device", values(each, fields["device"], masked)) for each in devices
                     )
                 asked.demands.append(Part("guest", whole))
+                step = (shared, told._replace(limit=(told.limit[0], 0) if told.limit else None))
+                asked.ladders.setdefault(step, []).append((value, number))
             own.add(number)
         asked.of_guest.append(own)
 
 
+class Share(NamedTuple):
+    """What is equal for two that a rule cannot tell apart: fields, one bit's groups (None: of several
+    devices or none), one limit.
+    """
+
+    own: tuple[object, ...] = ()
+    bits: tuple[tuple[int, int], ...] | None = None
+    limit: tuple[str, int] | None = None
+
+
 def shares(
     rule: Rule, fields: Fields, guest: GuestProfile, masked: frozenset[UUID]
-) -> Iterator[tuple[object, Sequence[GuestDevice]]]:
+) -> Iterator[tuple[Share, Sequence[GuestDevice]]]:
     """What the rule sees at once: all devices, one, one with one bit, or none where it reads none."""
     names = fields["device"]
     if "devices" not in fields["guest"]:
-        yield None, ()
+        yield Share(), ()
     elif rule.__name__ in TOGETHER or not guest.devices:
-        yield tuple(key(each, names, masked) for each in guest.devices), guest.devices
+        yield Share(tuple(key(each, names, masked) for each in guest.devices), None), guest.devices
     else:
-        several = [split for split in ("active", "limits") if split in names]
-        rest = tuple(name for name in names if name not in several)
+        rest = tuple(name for name in names if name not in ("active", "limits"))
         for device in guest.devices:
             own = key(device, rest, masked)
-            for each in product(*(SPLITS[name](device) for name in several)):
-                told = replace(device, **dict(zip(several, each, strict=True)))
-                yield (own, *(tuple(one.items()) for one in each)), (told,)
+            limits: list[tuple[str, int] | None] = [None]
+            if "limits" in names and device.limits:
+                limits = list(device.limits.items())
+            for bits in bit_by_bit(device) if "active" in names else [{}]:
+                for limit in limits:
+                    told = replace(device, active=bits, limits=dict([limit] if limit else []))
+                    yield Share(own, tuple(bits.items()), limit), (told,)
 
 
 def bit_by_bit(device: GuestDevice) -> list[Groups]:
@@ -215,10 +255,3 @@ def bit_by_bit(device: GuestDevice) -> list[Groups]:
             others = CSUM | (TSO4 | TSO6 if bit == ECN else 0) if needs else 0
             found.append({group: bit | active & others})
     return found or [{}]
-
-
-def one_by_one(device: GuestDevice) -> list[Limits]:
-    return [{name: value} for name, value in device.limits.items()] or [{}]
-
-
-SPLITS: dict[str, Callable[[GuestDevice], list[Any]]] = {"active": bit_by_bit, "limits": one_by_one}
