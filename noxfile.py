@@ -61,5 +61,5 @@ def kernel(session: nox.Session) -> None:
 
 @nox.session
 def gallery(session: nox.Session) -> None:
-    """The pictures of the report in docs/, taken again; needs chromium-headless-shell."""
+    """The pictures of the report and of a fleet in docs/, taken again; needs chromium-headless-shell."""
     run(session, "python", "-P", "-m", "vbuskit.ci.gallery", "docs")

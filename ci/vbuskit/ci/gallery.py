@@ -11,13 +11,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import UUID
 
 from vbuskit.base import artifact
 from vbuskit.base.places import Places
 from vbuskit.ci.browser import Browser
 from vbuskit.ci.facts import Guest, Host, RunFacts, Step
+from vbuskit.ci.fleetpage import html as fleet_html
 from vbuskit.ci.report import write_report
 from vbuskit.compat.cells import Blame, Cell, Comparison, Outcome, Retry
+from vbuskit.migration.fleet import between
+from vbuskit.migration.profile import DeviceClass, HostBus, HostProfile
 
 Run = tuple[RunFacts, list[Cell]]
 
@@ -179,8 +183,46 @@ def happen(cells: dict[str, Cell], hour: int) -> None:
         cells[name].seconds *= 2.3
 
 
+def fleet(count: int) -> list[HostProfile]:
+    """Racks of twenty hosts, each bought and updated at its own time; some are masked by hand."""
+    return [host(number) for number in range(count)]
+
+
+def host(number: int) -> HostProfile:
+    rack, place = divmod(number, 20)
+    age = (rack * 7 + (place >= 14)) % 5  # of its software
+    machines = [f"pc-q35-{version}" for version in ("5.2", "6.2", "7.2", "8.2", "10.0")]
+    offloads = 0x0F if age < 2 else 0x4F
+    classes = (
+        DeviceClass(
+            name="venet-tap", type="venet", version=1,
+            groups={0: offloads, 1: 0x1, 2: offloads, 3: 0x7 if age else 0x1},
+            limits={"mtu": 9000 if rack % 3 else 1500, "pairs": 8},
+        ),
+        DeviceClass(name="vblk-file", type="vblk", version=1, groups={1: 0x7, 3: 0x3 if age else 0x1}),
+    )  # fmt: skip
+    mask = {"venet": {0: 0x40}, "vblk": {1: 0x2}} if place in (3, 4, 5, 11) else {}
+    return HostProfile(
+        schema=1,
+        identity=UUID(int=number + 1),
+        name=f"rack{rack + 1:02}-node{place + 1:02}",
+        release=("0.1.0", "0.1.0", "0.2.0", "0.2.0", "0.2.1")[age],
+        captured="2026-11-24T00:00:00Z",
+        arch="x86_64",
+        qemu=("5.2.0", "6.2.0", "7.2.22", "8.2.2", "10.0.13")[age],
+        libvirt=("8.3.0", "8.3.0", "9.0.0", "10.0.0", "11.3.0")[age],
+        bus=HostBus(version=1),
+        machines=tuple(machines[: age + 1]),
+        cpus=("qemu64", "Haswell-noTSX"),
+        classes=classes,
+        mask=mask,
+    )
+
+
 def main(folder: Path) -> None:
-    """report-light.png, as the page opens; report-dark.png, filtered, with what is known of a red cell."""
+    """report-light.png, as the page opens; report-dark.png, filtered, with what is known of a red cell;
+    fleet-light.png and fleet-dark.png, with the reasons of a cell.
+    """
     with TemporaryDirectory(prefix="vbuskit-gallery-") as work, Browser.started(Path(work)) as browser:
         here = places(Path(work))
         for hour in range(LATEST + 1):
@@ -190,6 +232,13 @@ def main(folder: Path) -> None:
             tab.prefer(theme)
             tab.visit(here.out / "report.html", fragment)
             artifact.write(folder / f"report-{theme}.png", tab.picture())
+        page = artifact.write(here.out / "fleet.html", fleet_html(between(fleet(200)))).path
+        for theme, steps in (("light", 1), ("dark", 90)):
+            tab = browser.tab(width=1240, height=860)
+            tab.prefer(theme)
+            tab.visit(page)
+            tab.press(*["n"] * steps, "Enter")
+            artifact.write(folder / f"fleet-{theme}.png", tab.picture())
 
 
 if __name__ == "__main__":

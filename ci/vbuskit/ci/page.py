@@ -142,7 +142,7 @@ def html(out: Path, facts: RunFacts, cells: Sequence[Cell], past: Sequence[Earli
     rows = list(rows_of(out, facts, cells, past))
     script = files("vbuskit.ci").joinpath("templates", "report.js").read_text()
     compared = [compare(facts, cells, each) for each in past[:MOST_RUNS]]
-    return page().render(
+    return page("report.html.j2").render(
         facts=facts,
         verdict=judge(cells, facts.informing, facts.quarantine),
         counts=Counter(row.word for row in rows),
@@ -191,7 +191,7 @@ def embedded(data: object) -> Markup:
     return Markup(text)
 
 
-def page() -> Template:
+def page(name: str) -> Template:
     shelf = Environment(
         loader=PackageLoader("vbuskit.ci"),
         autoescape=True,
@@ -201,7 +201,7 @@ def page() -> Template:
         finalize=lambda value: plain(value) if type(value) is str else value,
     )
     shelf.filters.update(bounded=bounded, duration=duration, size=size)
-    return shelf.get_template("report.html.j2")
+    return shelf.get_template(name)
 
 
 def duration(seconds: float) -> str:

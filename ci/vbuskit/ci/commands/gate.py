@@ -18,6 +18,9 @@ VERBS: dict[str, str] = {
     "diff": "what only one of two profiles has, and what differs, bits by name",
     "release": "would guests of one release be stranded on another: two of them, or all",
     "state": "does one release read what another one left, from their layouts",
+    "baseline": "the largest common set of a pool, and what pins a guest to it",
+    "plan": "a chain of moves: each hop, and what a restart on the way closes",
+    "matrix": "a verdict for each guest, or each host, on each host of a fleet",
 }
 
 
