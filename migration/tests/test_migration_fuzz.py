@@ -33,11 +33,18 @@ def test_a_few_seconds_from_the_seeds_find_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("defect", "said"), [("shown", "surrogates not allowed"), ("names", "zip() argument 2 is shorter")]
+    ("defect", "said"),
+    [
+        ("shown", ("surrogates not allowed", "AssertionError")),  # written, or in a finding, as it comes
+        ("names", ("zip() argument 2 is shorter",)),
+    ],
 )
-def test_a_planted_defect_is_found_within_two_minutes(defect: str, said: str, tmp_path: Path) -> None:
+def test_a_planted_defect_is_found_within_two_minutes(
+    defect: str, said: tuple[str, ...], tmp_path: Path
+) -> None:
     assert fuzzed(tmp_path, seconds=DEFECT, defect=defect).finding
-    assert said in (tmp_path / "fuzz_profiles.log").read_text()
+    log = (tmp_path / "fuzz_profiles.log").read_text()
+    assert any(each in log for each in said)
 
 
 @pytest.mark.full
