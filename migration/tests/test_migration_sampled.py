@@ -66,11 +66,15 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         with Client(programs["libvbus_client.so"].path, folder / "q") as client:
             made = Rig(host, client, {})
             for uuid in (CARD, DISK):
-                # The worker tells of a device's bits when it has it, which may be after the answer.
-                assert until(lambda uuid=uuid: host.device("vm", uuid).groups, SECONDS)
-                groups = host.device("vm", uuid).groups
-                made.offered[uuid] = {number: group.offered for number, group in groups.items()}
+                made.offered[uuid] = offered(host, uuid)
             yield made
+
+
+def offered(host: Host, uuid: UUID) -> Groups:
+    """The worker tells of a device's bits when it has it, which may be after vbusd's answer."""
+    groups = until(lambda: host.device("vm", uuid).groups, SECONDS)
+    assert groups
+    return {number: group.offered for number, group in groups.items()}
 
 
 def guest_of(uuid: UUID, active: Groups) -> GuestProfile:
