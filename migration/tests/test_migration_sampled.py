@@ -37,17 +37,27 @@ class Rig:
     host: Host
     client: Client
     offered: dict[UUID, Groups]
+    wanted: dict[UUID, Groups]  # masks, as they were set last
 
     def open(self, uuid: UUID, wanted: Groups) -> Groups:
         """Negotiate anew, open, ask for so many bits; what is active then."""
         self.client.negotiate()
+        # vbusd's answer to a mask comes before the worker has it; what is closed shows it at once.
+        assert until(lambda: self.masked(uuid) == self.wanted.get(uuid, {}), SECONDS)
         handle = self.client.open(uuid)
         asked = {group: PAIR.pack(group, bits) for group, bits in wanted.items()}
         answers = {group: self.client.device_call(handle, NEGCAP, data) for group, data in asked.items()}
         return {group: PAIR.unpack(answer)[1] for group, answer in answers.items()}
 
+    def masked(self, uuid: UUID) -> Groups:
+        groups = self.host.device("vm", uuid).groups
+        return {number: group.masked for number, group in groups.items() if group.masked}
+
     def mask(self, everywhere: Groups, of_one: Groups, uuid: UUID) -> None:
-        for group in self.offered[uuid]:
+        has = self.offered[uuid]
+        both = {group: everywhere.get(group, 0) | of_one.get(group, 0) for group in has}
+        self.wanted[uuid] = {group: bits for group, bits in both.items() if bits}
+        for group in has:
             self.host.mask("vm", group, everywhere.get(group, 0))
             self.host.mask("vm", group, of_one.get(group, 0), uuid=uuid)
 
@@ -64,7 +74,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         host.add_device("vm", CARD, "venet-loopback", mac="52:54:00:00:00:01")
         host.add_device("vm", DISK, "vblk-file", argument=str(image))
         with Client(programs["libvbus_client.so"].path, folder / "q") as client:
-            made = Rig(host, client, {})
+            made = Rig(host, client, {}, {})
             for uuid in (CARD, DISK):
                 made.offered[uuid] = offered(host, uuid)
             yield made
