@@ -37,7 +37,8 @@ def installing():
 def pid_of(worker):
     # xdist starts gw0, gw1, ... in turn, each by this word of execnet's.
     words = {process: (process / "cmdline").read_bytes() for process in Path("/proc").glob("[0-9]*")}
-    started = sorted(int(process.name) for process, line in words.items() if b"sys.stdin.readline()" in line)
+    word = b"exec(eval(sys.stdin.readline()))\\0"
+    started = sorted(int(process.name) for process, line in words.items() if line.endswith(word))
     return started[int(worker.removeprefix("gw"))]
 
 
