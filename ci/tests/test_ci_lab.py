@@ -120,6 +120,18 @@ def test_a_partition_is_between_two_hosts_only_and_is_healed(out: Path) -> None:
         assert [pair for pair in pairs if not reaches(it, *pair)] == []
 
 
+@pytest.mark.guest
+def test_one_in_the_foreground_ends_with_ctrl_c(out: Path) -> None:
+    command: list[str | Path] = [sys.executable, "-m", "vbuskit.ci.cli", "lab", "up", "--out", out]
+    with Runner().start([*command, "--name", "here"], output=out / "said") as process:
+        assert until(lambda: (out / "lab/here/state.json").exists(), 300)
+        inode = str(Path(f"/proc/{Standing(Runner(), out / 'lab/here').pid}/ns/pid").readlink())
+        process.kill(signal.SIGINT)
+        assert process.wait(60) == Exit.OK
+    assert of_namespace("pid", inode) == []
+    assert (out / "said").read_text().splitlines()[-1] == "lab here: gone"
+
+
 def of_namespace(kind: str, inode: str) -> list[str]:
     """Processes of this machine that are in that namespace."""
     found = []

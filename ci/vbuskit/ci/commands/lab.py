@@ -61,6 +61,7 @@ def main(options: argparse.Namespace) -> int:
     if options.verb == "up":
         return up(places, folder, options)
     lab = Standing(Runner(), folder)
+    as_root()
     if options.verb == "shell":
         return shell(lab, options)
     if options.verb in ("partition", "heal"):
@@ -82,6 +83,7 @@ def up(places: Places, folder: Path, options: argparse.Namespace) -> int:
         )
     if pid := standing.holder(folder):
         raise standing.taken(folder, pid)
+    as_root()
     make(folder)
     if options.detach:
         return detached(folder, options)
@@ -98,6 +100,14 @@ def up(places: Places, folder: Path, options: argparse.Namespace) -> int:
             asleep()
     print(f"lab {options.name}: gone", flush=True)
     return Exit.OK
+
+
+def as_root() -> None:
+    if os.geteuid() != 0:
+        raise Blocked(
+            "a lab needs root: its hosts are namespaces, mounts and a libvirtd each",
+            hint="run it as root, for example with sudo",
+        )
 
 
 def suites_of(options: argparse.Namespace) -> list[str]:
