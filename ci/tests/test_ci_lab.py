@@ -22,7 +22,7 @@ from vbuskit.base.virt import Connection
 from vbuskit.base.wait import until
 from vbuskit.ci import cli
 from vbuskit.compat.domain import Hardware, domain_xml
-from vbuskit.compat.standing import Standing, parent_of
+from vbuskit.compat.standing import Standing, is_whole, parent_of
 from vbuskit.drivers.host import Host
 
 SHARED = Path("/var/lib/libvirt/shared")  # on each host
@@ -124,7 +124,7 @@ def test_a_partition_is_between_two_hosts_only_and_is_healed(out: Path) -> None:
 def test_one_in_the_foreground_ends_with_ctrl_c(out: Path) -> None:
     command: list[str | Path] = [sys.executable, "-m", "vbuskit.ci.cli", "lab", "up", "--out", out]
     with Runner().start([*command, "--name", "here"], output=out / "said") as process:
-        assert until(lambda: (out / "lab/here/state.json").exists(), 300)
+        assert until(lambda: is_whole(out / "lab/here"), 300)
         inode = str(Path(f"/proc/{Standing(Runner(), out / 'lab/here').pid}/ns/pid").readlink())
         process.kill(signal.SIGINT)
         assert process.wait(60) == Exit.OK

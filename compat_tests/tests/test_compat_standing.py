@@ -16,14 +16,15 @@ import pytest
 from vbuskit.base.errors import Blocked, UsageError
 from vbuskit.base.run import Arg, Runner
 from vbuskit.compat import hostroot
-from vbuskit.compat.standing import NOBODY, STATE, Seat, Standing, held, holder, parent_of
+from vbuskit.compat.standing import NOBODY, STATE, Seat, Standing, held, holder, is_whole, parent_of
 
 HOLDER = """
-import sys, time
+import os, sys, time
 from pathlib import Path
-from vbuskit.compat.standing import held
+from vbuskit.compat.standing import begun, held
 with held(Path(sys.argv[1])):
-    Path(sys.argv[1], "state.json").write_text(sys.argv[2])
+    said = sys.argv[2].replace("BEGUN", begun(os.getpid()))
+    Path(sys.argv[1], "state.json").write_text(said)
     print("held", flush=True)
     time.sleep(600)
 """
@@ -42,7 +43,7 @@ def seat(number: int) -> Seat:
     )
 
 
-SAID = json.dumps({"switch": 7, "hosts": [asdict(seat(number)) for number in (1, 2, 3)]})
+SAID = json.dumps({"begun": "BEGUN", "switch": 7, "hosts": [asdict(seat(number)) for number in (1, 2, 3)]})
 
 
 class Neighbours(Runner):
@@ -86,9 +87,13 @@ def test_the_kernel_says_who_holds_a_lab_and_when_nobody_does(
 def test_a_lab_that_is_not_whole_yet_does_not_stand(tmp_path: Path) -> None:
     with Runner().converse([sys.executable, "-c", HOLDER, tmp_path, SAID], errors=tmp_path / "e") as process:
         process.heard(30)
-        (tmp_path / STATE).unlink()
-        with pytest.raises(Blocked, match="does not stand"):
-            Standing(Runner(), tmp_path)
+        assert is_whole(tmp_path)
+        (tmp_path / STATE).write_text(SAID.replace("BEGUN", "1"))  # of one that was killed before
+        for _ in range(2):
+            assert not is_whole(tmp_path)
+            with pytest.raises(Blocked, match=f"is not up yet; process {process.pid} is at it"):
+                Standing(Runner(), tmp_path)
+            (tmp_path / STATE).unlink(missing_ok=True)
 
 
 def test_a_host_goes_by_its_name_or_number_and_commands_go_through_the_holder(tmp_path: Path) -> None:

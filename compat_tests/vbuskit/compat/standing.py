@@ -75,7 +75,6 @@ def held(folder: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise taken(folder) from error
-        (folder / STATE).unlink(missing_ok=True)
         try:
             yield
         finally:
@@ -97,8 +96,23 @@ def publish(folder: Path, lab: Lab) -> list[Seat]:
         )
         for number, (host, outfit, uri) in enumerate(zip(lab.hosts, lab.outfits, lab.uris, strict=True), 1)
     ]
-    write(folder / STATE, json.dumps({"switch": lab.switch, "hosts": [asdict(seat) for seat in seats]}))
+    said = {"begun": begun(os.getpid()), "switch": lab.switch, "hosts": [asdict(seat) for seat in seats]}
+    write(folder / STATE, json.dumps(said))
     return seats
+
+
+def state(folder: Path, pid: int) -> Any:
+    """What its holder has published, or None: nothing yet; one that was killed may have left another."""
+    try:
+        said = json.loads((folder / STATE).read_text())
+        return said if said["begun"] == begun(pid) else None
+    except FileNotFoundError:
+        return None
+
+
+def is_whole(folder: Path) -> bool:
+    pid = holder(folder)
+    return pid is not None and state(folder, pid) is not None
 
 
 class Standing:
@@ -108,10 +122,15 @@ class Standing:
         self.name = folder.name
         self._run = run
         pid = holder(folder)
-        if pid is None or not (folder / STATE).exists():
+        if pid is None:
             raise Blocked(f"lab {folder.name}: does not stand", hint="./vbuskit lab up starts one")
+        said = state(folder, pid)
+        if said is None:
+            raise Blocked(
+                f"lab {folder.name}: is not up yet; process {pid} is at it",
+                hint="wait, or ./vbuskit lab down",
+            )
         self.pid = pid
-        said = json.loads((folder / STATE).read_text())
         self.hosts = [Seat(**words) for words in said["hosts"]]
         self._switch = int(said["switch"])
 
@@ -203,20 +222,33 @@ class Standing:
             "guests": guests,
         }
 
-    def down(self) -> None:
-        """Return when nothing of it is left: its reaper is the last of it."""
-        with suppress(ProcessLookupError, FileNotFoundError):
-            reaper = os.pidfd_open(parent_of(self.pid))
-            try:
-                os.kill(self.pid, signal.SIGTERM)
-                if not select.select([reaper], [], [], PATIENCE)[0]:
-                    raise TimedOut(
-                        f"lab {self.name}: does not end within {PATIENCE:g} s", hint=f"kill -9 {self.pid}"
-                    )
-            finally:
-                os.close(reaper)
+
+def end(folder: Path) -> None:
+    """Return when nothing of the lab is left: its reaper is the last of it. Blocked when there is none."""
+    pid = holder(folder)
+    if pid is None:
+        raise Blocked(f"lab {folder.name}: does not stand", hint="./vbuskit lab up starts one")
+    with suppress(ProcessLookupError, FileNotFoundError):
+        reaper = os.pidfd_open(parent_of(pid))
+        try:
+            os.kill(pid, signal.SIGTERM)
+            if not select.select([reaper], [], [], PATIENCE)[0]:
+                raise TimedOut(
+                    f"lab {folder.name}: does not end within {PATIENCE:g} s", hint=f"kill -9 {pid}"
+                )
+        finally:
+            os.close(reaper)
 
 
 def parent_of(pid: int) -> int:
-    """proc(5): behind the name, which is in parentheses and may have any letters, are state and parent."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(fields(pid)[1])
+
+
+def begun(pid: int) -> str:
+    """When it started: tells it from another one that has its number or its place."""
+    return fields(pid)[19]
+
+
+def fields(pid: int) -> list[str]:
+    """proc(5), from the third one on: the second is a name in parentheses, which may have any letters."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -60,16 +60,17 @@ def main(options: argparse.Namespace) -> int:
     folder = places.out / "lab" / options.name
     if options.verb == "up":
         return up(places, folder, options)
+    if standing.holder(folder) is not None:
+        as_root()
+    if options.verb == "down":
+        standing.end(folder)
+        print(f"lab {options.name}: gone")
+        return Exit.OK
     lab = Standing(Runner(), folder)
-    as_root()
     if options.verb == "shell":
         return shell(lab, options)
     if options.verb in ("partition", "heal"):
         return change(lab, options)
-    if options.verb == "down":
-        lab.down()
-        print(f"lab {lab.name}: gone")
-        return Exit.OK
     show(lab, as_json=options.json)
     return Exit.OK
 
@@ -147,7 +148,7 @@ def detached(folder: Path, options: argparse.Namespace) -> int:
     log.unlink(missing_ok=True)
     process = Runner().start(words, output=log)
     try:
-        until(lambda: process.poll() is not None or (folder / standing.STATE).exists(), HOURS, pause=0.05)
+        until(lambda: process.poll() is not None or standing.is_whole(folder), HOURS, pause=0.05)
     except BaseException:
         process.stop(PATIENCE)
         raise
