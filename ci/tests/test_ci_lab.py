@@ -17,7 +17,7 @@ import pytest
 
 from vbuskit.base.errors import Exit
 from vbuskit.base.places import ROOT, Places
-from vbuskit.base.run import Finished, Runner
+from vbuskit.base.run import Dialogue, Finished, Runner
 from vbuskit.base.virt import Connection
 from vbuskit.base.wait import until
 from vbuskit.ci import cli
@@ -119,6 +119,51 @@ def test_a_partition_is_between_two_hosts_only_and_is_healed(out: Path) -> None:
         assert json.loads(lab(out, "status", "--json").out)["partitions"] == [["lab1", "lab3"]]
         assert lab(out, "heal").out == "lab1 and lab3: joined\n"
         assert [pair for pair in pairs if not reaches(it, *pair)] == []
+
+
+ECHO = """
+import socket, sys
+with socket.create_server((sys.argv[1], 7)) as listening:
+    print("listens", flush=True)
+    peer, _ = listening.accept()
+    while said := peer.recv(99):
+        peer.sendall(said)
+"""
+SPEAK = """
+import socket, sys
+with socket.create_connection((sys.argv[1], 7)) as peer:
+    peer.settimeout(float(sys.argv[2]))
+    for line in sys.stdin:
+        peer.sendall(line.encode())
+        try:
+            print(peer.recv(99).decode().strip(), flush=True)
+        except TimeoutError:
+            print("nothing", flush=True)
+"""
+
+
+@pytest.mark.guest
+def test_a_partition_holds_up_what_is_connected_and_heals_it(out: Path) -> None:
+    with standing(out, "--hosts", "2") as it:
+        here, there = it.hosts
+        run, python = Runner(), sys.executable
+        echo = it.command(there, [python, "-c", ECHO, there.address])
+        speak = it.command(here, [python, "-c", SPEAK, there.address, "3"])
+        with run.converse(echo, errors=out / "errors") as server:
+            assert server.heard(60) == "listens"
+            with run.converse(speak, errors=out / "errors") as client:
+                client.say("one\n")
+                assert client.heard(60) == "one"
+                it.partition(here, there)
+                client.say("two\n")
+                assert client.heard(60) == "nothing"
+                it.heal(here, there)
+                assert until(lambda: said_again(client), 60)  # as soon as TCP sends it once more
+
+
+def said_again(client: Dialogue) -> bool:
+    client.say("three\n")
+    return "three" in (client.heard(60) or "")
 
 
 @pytest.mark.guest

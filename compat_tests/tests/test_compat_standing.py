@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from vbuskit.base.errors import Blocked, UsageError
-from vbuskit.base.run import Arg, Runner
+from vbuskit.base.places import make
+from vbuskit.base.run import Arg, Finished, Runner
 from vbuskit.compat import hostroot
+from vbuskit.compat.kept import Kept
 from vbuskit.compat.standing import NOBODY, STATE, Seat, Standing, held, holder, is_whole, parent_of
 
 HOLDER = """
@@ -124,6 +126,54 @@ def test_the_parent_of_a_process_is_known_whatever_its_name(tmp_path: Path) -> N
     program.symlink_to("/bin/sleep")
     with Runner().start([program, "60"], output=tmp_path / "out") as process:
         assert parent_of(process.pid) == os.getpid()
+
+
+def deb(folder: Path, name: str) -> Path:
+    control = make(folder / name / "DEBIAN") / "control"
+    control.write_text(f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n")
+    Runner()(["dpkg-deb", "--build", folder / name, folder / f"{name}_1_all.deb"])
+    return folder / f"{name}_1_all.deb"
+
+
+def test_a_root_is_made_again_of_the_packages_that_were_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[list[str], object]] = []
+
+    def bootstrap(
+        run: Runner,
+        suite: str,
+        tree: Path,
+        variant: str,
+        packages: Sequence[str],
+        *rest: object,
+        **more: Path,
+    ) -> Finished:
+        asked.append((list(packages), more.get("sources")))
+        if "keep" in more:
+            for name in ("one", "two"):
+                deb(tmp_path, name).rename(more["keep"] / f"{name}_1_all.deb")
+        make(tree / "var/lib/apt/lists")
+        return Finished(0, "", "")
+
+    monkeypatch.setattr(hostroot, "bootstrap", bootstrap)
+    kept = Kept(make(tmp_path / "packages"))
+    make(kept.folder / "locks")
+    for number in (1, 2):
+        hostroot.fill(Runner(), "trixie", make(tmp_path / str(number)) / "tree", kept, "lock")
+    assert asked[0] == ([*hostroot.PACKAGES], None)
+    assert asked[1] == (["one", "two"], [f"deb [trusted=yes] copy:{tmp_path / '2/mirror'} ./"])
+    assert [path.name for path in (tmp_path / "2").iterdir()] == ["tree"]
+
+
+def test_a_mirror_that_is_away_is_told_with_the_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = Finished(25, "", "E: Could not connect to deb.debian.org:80")
+    monkeypatch.setattr(hostroot, "bootstrap", lambda *words, **more: failed)
+    kept = Kept(make(tmp_path / "packages"))
+    with pytest.raises(Blocked, match=r"lab host of sid: the package mirror \(.*\) cannot be reached"):
+        hostroot.fill(Runner(), "sid", make(tmp_path / "x") / "tree", kept, "lock")
 
 
 def test_each_suite_has_a_root_of_its_own_and_this_machine_none(tmp_path: Path) -> None:
