@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     up.add_argument("--detach", action="store_true", help="return when they are up; `down` ends them")
     shell = verbs.add_parser("shell", help="a shell on a host, or one command")
     shell.add_argument("host", metavar="HOST")
-    shell.add_argument("words", nargs="*", metavar="COMMAND", help="behind --")
+    shell.add_argument("words", nargs="*", metavar="COMMAND", help="behind --; options come before HOST")
     cut = verbs.add_parser("partition", help="lose all that two hosts send each other")
     heal = verbs.add_parser("heal", help="undo that, for two hosts or for all")
     for verb, needs in ((cut, 2), (heal, "*")):
