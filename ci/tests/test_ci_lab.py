@@ -78,6 +78,14 @@ def test_without_a_lab_the_other_verbs_say_so(
     assert told == "3 vbuskit: lab lab: does not stand\nhint: ./vbuskit lab up starts one\n"
 
 
+def test_without_root_no_lab_is_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "3 vbuskit: a lab needs root" in said(capsys, "up", "--out", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
 def reaches(lab: Standing, one: int, other: int) -> bool:
     there = lab.hosts[other].address
     words = ["timeout", "3", "bash", "-c", f"</dev/tcp/{there}/22"]

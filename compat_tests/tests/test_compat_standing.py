@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vbuskit.base.errors import Blocked, UsageError
-from vbuskit.base.places import make
+from vbuskit.base.places import Places, make
 from vbuskit.base.run import Arg, Finished, Runner
 from vbuskit.compat import hostroot
 from vbuskit.compat.kept import Kept
@@ -174,6 +174,15 @@ def test_a_mirror_that_is_away_is_told_with_the_suite(
     kept = Kept(make(tmp_path / "packages"))
     with pytest.raises(Blocked, match=r"lab host of sid: the package mirror \(.*\) cannot be reached"):
         hostroot.fill(Runner(), "sid", make(tmp_path / "x") / "tree", kept, "lock")
+
+
+def test_a_disk_without_room_for_a_root_is_told_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hostroot, "ROOM", 1 << 60)
+    places = Places(tree=tmp_path, out=tmp_path, cache=tmp_path, state=tmp_path)
+    with pytest.raises(Blocked, match="MiB free, the root of a lab host takes"):
+        hostroot.root_for(Runner(), places, "sid")
 
 
 def test_each_suite_has_a_root_of_its_own_and_this_machine_none(tmp_path: Path) -> None:
