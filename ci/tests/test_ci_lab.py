@@ -11,6 +11,7 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -268,9 +269,10 @@ def moved(it: Standing, start: int, end: int) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("bus", [False, True], ids=["alone", "bus"])
 @pytest.mark.parametrize(
-    ("other", "machine"), [("trixie", "q35"), ("sid", "q35"), ("bullseye", "pc-q35-5.2")]
+    ("other", "machine"),
+    [("trixie", "q35"), ("sid", "q35"), ("bullseye", "pc-q35-5.2"), ("trixie,sid", "q35")],
 )
-def test_a_guest_goes_live_to_a_host_of_another_suite_and_comes_back(
+def test_a_guest_goes_live_over_hosts_of_other_suites_and_comes_back(
     out: Path, other: str, machine: str, bus: bool
 ) -> None:
     with standing(out, "--suite", f"bookworm,{other}") as it:
@@ -293,13 +295,14 @@ def test_a_guest_goes_live_to_a_host_of_another_suite_and_comes_back(
                     vbusd.add_bus("g1", Path("/run/vbus/g1.sock"))
         ET.ElementTree(domain_xml(hardware)).write(shared / "g1.xml")
         virsh(it, 0, "create", str(SHARED / "g1.xml"))
-        there_and_back(it, shared / "console", bus=bus)
+        goes_round(it, shared / "console", bus=bus)
 
 
-def there_and_back(it: Standing, console: Path, *, bus: bool) -> None:
+def goes_round(it: Standing, console: Path, *, bus: bool) -> None:
     assert goes_on(console)
     assert not bus or confirmed(it, 0)
-    for start, end in ((0, 1), (1, 0)):
+    order = [*range(len(it.hosts)), 0]
+    for start, end in pairwise(order):
         moved(it, start, end)
         assert goes_on(console)
         assert not bus or confirmed(it, end)
