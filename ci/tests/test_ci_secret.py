@@ -27,6 +27,7 @@ NEEDED = {
     "bench": ["host"],
     "gate": ["check", "guest.json", "host.json"],
     "guest": ["list"],
+    "lab": ["status"],
     "ci": ["github"],
     "selftest": ["kvm"],
 }

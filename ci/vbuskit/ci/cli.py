@@ -31,6 +31,7 @@ COMMANDS = {
     "initrd": "say what is in an initrd, and whether it reaches a root disk on vbus",
     "build": "compile the C half and run its tests",
     "host": "start vbusd, add and remove buses and devices, see what is",
+    "lab": "hold several hosts on this machine, of several suites, and cut them off from each other",
     "gate": "say whether a guest may move to a host, before anything moves, and why not",
     "bench": "measure the host's programs, or the bus against virtio, with bounds",
     "ci": "write pipelines for GitHub or GitLab, and put the results of their shards together",

@@ -18,6 +18,7 @@ from vbuskit.compat.kept import Kept
 GUESTS = {"image": "images/*", "package": "packages/*.deb", "snapshot": "snapshots/*"}
 ROOTS = {
     "build root": "roots/*/*",
+    "root of a lab host": "hosts/*/*",
     "kernel": "kernels/*/*",
     "kernel's packages": "kernel-debs/*",
     "packages of a root": "debs/*",

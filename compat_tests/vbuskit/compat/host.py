@@ -24,6 +24,7 @@ STAGE = Path("/run/vbuskit")
 NAMESPACES = ("--net", "--mount", "--uts", "--ipc")  # the same words for unshare and for nsenter
 PRIVATE = ("var/lib/libvirt", "run/libvirt", "etc/libvirt", "var/cache/libvirt", "run/vbus")
 LOGS = "var/log/libvirt"
+ASLEEP = ("sleep", "infinity")
 PATIENCE = 60.0  # seconds; libvirtd was seen to answer after 0.3 to 11
 
 # libvirtd looks these up when it starts, even when qemu.conf names others; the package that makes them
@@ -50,6 +51,30 @@ security_driver = "none"
 namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
+"""
+# In new namespaces: a root that is not written to, with folders from outside under the same names.
+ENTER = """\
+set -eu
+root=$1 stage=$2 new=$2/root
+shift 2
+mkdir -p "$stage/upper" "$stage/work" "$new"
+mount --bind "$root" "$new"
+mount -t overlay overlay -o "lowerdir=$new,upperdir=$stage/upper,workdir=$stage/work" "$new"
+mount -t proc proc "$new/proc"
+mount --rbind /dev "$new/dev"
+mount -t tmpfs tmpfs "$new/run"
+mount -t tmpfs tmpfs "$new/tmp"
+for folder; do
+    mkdir -p "$new$folder"
+    mount --bind "$folder" "$new$folder"
+done
+mkdir "$new/.old"
+cd "$new"
+pivot_root . .old
+cd /
+umount -l /.old
+rmdir /.old
+exec sleep infinity
 """
 
 
@@ -137,11 +162,23 @@ class PrivateHost(Here):
     """
 
     def __init__(
-        self, run: Runner, name: str, logs: Path, *, hook: str = "", folders: Sequence[str] = ()
+        self,
+        run: Runner,
+        name: str,
+        logs: Path,
+        *,
+        hook: str = "",
+        folders: Sequence[str] = (),
+        settings: str = "",
+        root: Path | None = None,
+        visible: Sequence[Path] = (),
     ) -> None:
         """`hook`: text of the script that libvirt calls when a guest starts and ends, or none.
 
-        `folders`: more that are its own, relative to /.
+        folders:  more that are its own, relative to /
+        settings: more lines of qemu.conf
+        root:     a tree of another Debian with a libvirtd, never written to; None: this machine's own
+        visible:  folders of this machine that it has under the same names all the same
         """
         self.name = name
         self.logs = logs
@@ -149,6 +186,9 @@ class PrivateHost(Here):
         self._run = run
         self._hook = hook
         self._folders = (*PRIVATE, *folders)
+        self._settings = settings
+        self._tree = root
+        self._visible = visible
         self._holder: Process
         self._daemon: Process
         self._root = STAGE / name
@@ -173,7 +213,9 @@ class PrivateHost(Here):
             raise RuntimeError("a private host belongs in the sandbox: its mounts would stay")
         with ExitStack() as undo:
             self._stage()
-            self._holder = undo.enter_context(held(self._run, NAMESPACES, self.logs / "holder.out"))
+            self._holder = undo.enter_context(
+                held(self._run, NAMESPACES, self.logs / "holder.out", self._entry())
+            )
             self._furnish()
             self._configure()
             self._daemon = undo.enter_context(self._start())
@@ -191,15 +233,23 @@ class PrivateHost(Here):
         make(self.logs)
         make(self._root)
 
+    def _entry(self) -> Sequence[Arg]:
+        """The words of what becomes `sleep` once it is in the host's own root."""
+        if self._tree is None:
+            return ASLEEP
+        stage = make(self._root.with_name(f"{self.name}.root"))
+        return ["sh", "-c", ENTER, "sh", self._tree, stage, STAGE, self.logs, *self._visible]
+
     def _furnish(self) -> None:
+        bound = {Path("/") / LOGS: self.logs}
+        bound |= {Path("/") / folder: make(self._root / folder) for folder in self._folders}
         inside: list[list[Arg]] = [
+            ["mkdir", "-p", *bound],
             ["ip", "link", "set", "lo", "up"],
             ["sh", "-c", 'echo "$1" >/proc/sys/kernel/hostname', "sh", self.name],
             ["mount", "-t", "sysfs", "sysfs", "/sys"],
             ["mount", "-t", "tmpfs", "tmpfs", "/dev/shm"],  # QEMU's memory files would stay after it
         ]
-        bound = {make(Path("/") / LOGS): self.logs}
-        bound |= {make(Path("/") / folder): make(self._root / folder) for folder in self._folders}
         bound |= {file: self._with_accounts(file) for file in ACCOUNTS}
         inside += [["mount", "--bind", ours, theirs] for theirs, ours in bound.items()]
         for args in inside:
@@ -207,7 +257,7 @@ class PrivateHost(Here):
 
     def _with_accounts(self, file: Path) -> Path:
         """The machine's own list, and what it lacks."""
-        lines = file.read_text().splitlines()
+        lines = ((self._tree or Path("/")) / file.relative_to("/")).read_text().splitlines()
         names = {line.partition(":")[0] for line in lines}
         lines += [line for line in ACCOUNTS[file] if line.partition(":")[0] not in names]
         copy = make(self._root / "etc") / file.name
@@ -218,7 +268,7 @@ class PrivateHost(Here):
     def _configure(self) -> None:
         settings = self._root / "etc/libvirt"
         (settings / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(uuid=uuid.uuid4()))
-        (settings / "qemu.conf").write_text(QEMU_CONF)
+        (settings / "qemu.conf").write_text(QEMU_CONF + self._settings)
         if self._hook:
             script = make(settings / "hooks") / "qemu"
             script.write_text(self._hook)
@@ -246,14 +296,14 @@ class PrivateHost(Here):
             time.sleep(0.05)
 
 
-def held(run: Runner, namespaces: Sequence[str], output: Path) -> Process:
-    """A process that only lives in new namespaces.
+def held(run: Runner, namespaces: Sequence[str], output: Path, entry: Sequence[Arg] = ASLEEP) -> Process:
+    """A process that only lives in new namespaces; `entry` are words of a program that becomes `sleep`.
 
     Bind mounts of /proc/PID/ns/* would need none, but Linux 6.18 was seen to refuse some of them for a
     mount namespace (EINVAL, about one in ten).
     """
     private = ["--propagation", "private"] if "--mount" in namespaces else []
-    holder = run.start(["unshare", *namespaces, *private, "sleep", "infinity"], output=output)
+    holder = run.start(["unshare", *namespaces, *private, *entry], output=output)
     deadline = time.monotonic() + 10
     while holder.poll() is None and time.monotonic() < deadline:
         # It becomes `sleep` after the last namespace is made.

@@ -42,6 +42,18 @@ def host_programs(run: Runner, places: Places, *, defect: str = "none") -> dict[
     return {name: Artifact.of(folder / path) for name, path in PROGRAMS.items()}
 
 
+def static_programs(run: Runner, places: Places) -> dict[str, Artifact]:
+    """vbusd and vbus-worker without shared libraries: they run where the C library is an older one.
+
+    They take no class from a module: dlopen would want the libraries that they were linked with.
+    """
+    options = ["-Dc_link_args=-static-pie", "-Dprefer_static=true"]
+    folder = configured(run, places, "host-static", options=options)
+    chosen = {name: PROGRAMS[name] for name in ("vbusd", "vbus-worker")}
+    compiled(run, places, folder, *chosen.values())
+    return {name: Artifact.of(folder / path) for name, path in chosen.items()}
+
+
 def core_tests(run: Runner, places: Places, sanitize: bool = True) -> str:
     """All C tests, under ASan and UBSan unless told otherwise; says how many there were."""
     options = ["-Db_sanitize=address,undefined"] if sanitize else []
