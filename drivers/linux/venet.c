@@ -205,7 +205,7 @@ static int venet_reconnect(struct venet *venet)
 	err = venet_share(venet);
 	if (err)
 		return err;
-	/* Before a ring moves: a queue that is stopped then would not be woken, and nobody asks again. */
+	/* Before a ring moves: a queue that stops while this is set would not be woken again. */
 	WRITE_ONCE(venet->frozen, false);
 	if (netif_running(venet->netdev))
 		err = venet_start(venet);
