@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import socket
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
@@ -65,7 +66,6 @@ NODE = """
 </domain><domain type='test'><name>bare</name><memory>8192</memory><os><type>hvm</type></os></domain>
 <domain type='test' xmlns:t='http://libvirt.org/schemas/domain/test/1.0'><name>idle</name><memory>8192</memory>
 <os><type>hvm</type></os><t:runstate>5</t:runstate></domain>
-<network><name>default</name><bridge name='virbr0'/></network>
 <pool type='dir'><name>images</name><target><path>{pool}</path></target></pool></node>"""
 
 
@@ -315,7 +315,6 @@ def test_a_host_says_what_its_vbusd_and_its_libvirt_say(rig: Rig) -> None:
     host = rig.host()
     assert (host.identity, host.arch, host.libvirt.count(".")) == (HERE, "x86_64", 2)
     assert (host.machines, host.cpus) == (("pc-i440fx-7.2", "pc-q35-7.2"), ("tcg:qemu64",))
-    assert "default" in host.networks
     classes = {klass.name: klass for klass in host.classes}
     for there in rig.vbusd.classes():
         assert classes[there.name].limits == there.limits
@@ -374,6 +373,34 @@ def test_a_pool_that_is_gone_and_a_name_that_is_no_text_stop_no_capture(rig: Rig
     rig.image.rename(rig.image.parent.with_name("moved"))
     rig.image.parent.rmdir()
     assert rig.host().images == ()
+
+
+def test_a_socket_that_a_card_stands_on_is_told_with_whose_it_is(rig: Rig, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.bind(str(tmp_path / "passt"))
+        peer.listen()
+        rig.vbusd.add_device("vm", VM, "venet-passt", mac=MAC, argument=str(tmp_path / "passt"))
+        host = rig.host()
+    assert host.held == {str(tmp_path / "passt"): VM} and str(tmp_path / "passt") in host.networks
+
+
+def test_taps_are_those_that_vbusd_could_open_and_that_are_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel says it of `ip tuntap add`; TUNSETIFF by vbusd's words fails for tuns and multi_queue."""
+    found = {
+        "free": ("0x1802", "0"),
+        "busy": ("0x5802", "1"),
+        "many": ("0x5902", "0"),
+        "tun": ("0x1801", "0"),
+    }
+    for name, (flags, carrier) in {**found, "down": ("0x1802", ""), "lo": ("", "1")}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "carrier").write_text(f"{carrier}\n")
+        if flags:
+            (tmp_path / name / "tun_flags").write_text(f"{flags}\n")
+    monkeypatch.setattr(capture, "INTERFACES", tmp_path)
+    assert list(capture.free_taps()) == ["free"]
 
 
 @pytest.mark.parametrize(("linux", "bits"), [((6, 1), 0x0F), ((6, 2), 0x4F)])

@@ -234,6 +234,19 @@ def test_a_closed_device_is_judged_by_class_and_back_end_alone() -> None:
     assert only(guest, replace(host, classes=host.classes[1:])).rule == "class-missing"
 
 
+def test_what_another_device_has_open_is_not_there_for_this_one() -> None:
+    found = only(GUEST, replace(HOST, held={"tap0": UUID(int=99)}))
+    assert (found.rule, found.verdict, found.device) == ("network-missing", Verdict.IF, CARD)
+    assert str(UUID(int=99)) in found.reason
+    assert judge(GUEST, replace(HOST, held={"tap0": CARD})).verdict is Verdict.YES
+
+
+def test_the_tap_that_a_remedy_makes_is_one_that_vbusd_opens() -> None:
+    """vbusd_tap.c: one of several queues is refused, and nobody brings up what it makes itself."""
+    (remedy,) = only(GUEST, replace(HOST, networks=())).remedies
+    assert "ip tuntap add dev tap0 mode tap &&" in remedy and "dev tap0 master BRIDGE up" in remedy
+
+
 def test_a_field_that_is_not_known_is_of_no_matter_to_a_guest_that_stays() -> None:
     newer = replace(GUEST, unknown={"$.new": 1})
     assert only(newer, HOST).rule == "unknown-field"

@@ -46,6 +46,7 @@ INTERFACES = Path("/sys/class/net")
 UNKNOWN = "unknown"
 EMULATED = "tcg:"  # before a CPU model that QEMU runs without KVM
 CONFIG, MTU = 3, 0x1  # venet_abi.h
+IFF_TAP, IFF_MULTI_QUEUE = 0x2, 0x100  # linux/if_tun.h
 USO, USO_SINCE = 0x40, (6, 2)  # worker: venet_tap.c
 MODULES = ("vbus", "venet", "vblk")
 ASK_DRIVERS = f"cd /sys/module && grep -s . {' '.join(f'{name}/version' for name in MODULES)} /dev/null"
@@ -70,6 +71,8 @@ def capture_host(vbusd: Host, virt: Connection | None, images: Sequence[str] = (
     named = [(each.klass, each.argument) for each in devices]
     named += [(each.klass, each.argument) for bus in written for each in bus.devices]
     disks = [argument for klass, argument in named if klass in on_images and argument]
+    wires = {each.name for each in classes if each.backend in (Backend.TAP, Backend.SOCKET)}
+    held = {each.argument: each.uuid for each in devices if each.klass in wires and each.argument}
     return HostProfile(
         schema=SCHEMA,
         identity=identity(capabilities),
@@ -84,7 +87,8 @@ def capture_host(vbusd: Host, virt: Connection | None, images: Sequence[str] = (
         cpus=cpus(virt, capabilities, arch) if virt and capabilities is not None else (),
         classes=tuple(there(each, devices) for each in classes),
         masks=masks(devices, written),
-        networks=networks(virt, devices, {each.name: each.backend for each in classes}),
+        networks=tuple(sorted({*held, *free_taps()})),
+        held=held,
         images=Reach().images([*disks, *images, *(in_pools(virt) if virt else ())]),
     )
 
@@ -191,14 +195,15 @@ def mask(found: dict[UUID, dict[int, int]], uuid: UUID, group: int, bits: int) -
         groups[group] = groups.get(group, 0) | bits
 
 
-def networks(
-    virt: Connection | None, devices: Iterable[Device], backends: dict[str, Backend]
-) -> tuple[str, ...]:
-    """Taps and macvtaps of this machine, what its cards stand on, and libvirt's networks."""
-    wires = (Backend.TAP, Backend.SOCKET)
-    used = {each.argument for each in devices if backends.get(each.klass) in wires} - {""}
-    made = {path.parent.name for name in ("tun_flags", "macvtap") for path in INTERFACES.glob(f"*/{name}")}
-    return tuple(sorted(used | made | set(virt.networks() if virt else ())))
+def free_taps() -> Iterator[str]:
+    """Those that vbusd can open and that are up: no tun, of one queue, and without a carrier, as they get
+    one from the program that has them.
+    """
+    for path in INTERFACES.glob("*/tun_flags"):
+        with suppress(OSError, ValueError):  # gone by now, or down
+            kind = int(path.read_text(), 16) & (IFF_TAP | IFF_MULTI_QUEUE)
+            if kind == IFF_TAP and path.with_name("carrier").read_text().strip() == "0":
+                yield path.parent.name
 
 
 def in_pools(virt: Connection) -> Iterator[str]:

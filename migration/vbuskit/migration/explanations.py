@@ -216,10 +216,11 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "network-missing": Explanation(
         IF,
-        "the interface or socket that a card stands on is not there",
-        "vbusd opens the back end when the device is added, and adds none without.",
+        "the tap or socket that a card stands on is not there, or another device has it",
+        "vbusd adds no device whose socket does not answer, or whose tap another one has. A tap that is "
+        "not there it makes, but down and in no bridge: the guest would run on without a network.",
         HOST,
-        "Make it there under the same name.",
+        "Make it there under the same name, and free.",
     ),
     "backend-unknown": Explanation(
         IF,

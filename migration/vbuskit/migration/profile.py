@@ -100,7 +100,8 @@ class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host
 
     mask:     feature bits by type and group that the administrator takes from every device
     masks:    the same of single devices, by UUID
-    networks: what a card's back end may name here (tap, macvtap, socket)
+    networks: what a card's back end may name here (taps that are up, sockets)
+    held:     those of them that a device here has open, by the device's UUID: nobody else can
     unknown:  JSON paths of fields that this release does not know, with their values
     """
 
@@ -119,6 +120,7 @@ class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host
     mask: dict[Name, Groups] = field(default_factory=dict)
     masks: Masks = field(default_factory=dict)
     networks: tuple[Name, ...] = ()
+    held: dict[Name, UUID] = field(default_factory=dict)
     images: tuple[Image, ...] = ()
     unknown: Unknown = field(default_factory=dict)
 

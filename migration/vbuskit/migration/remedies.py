@@ -70,9 +70,15 @@ MANY = {"pairs": (3, 0x2), "queues": (3, 0x2)}  # the group and bit without whic
 
 
 def network(device: GuestDevice, host: HostProfile) -> str:
+    """A tap of one queue: vbusd opens no other."""
     name = quote(device.backend)
-    if device.backend.startswith("/"):
+    if is_socket(device):
         return f"on {host.name}: passt --socket {name}"
     return (
-        f"on {host.name}: ip tuntap add dev {name} mode tap multi_queue vnet_hdr, and put it into its bridge"
+        f"on {host.name}: ip tuntap add dev {name} mode tap && ip link set dev {name} master BRIDGE up, or, "
+        "when something there does so with whatever vbusd makes, add the name to networks in the profile"
     )
+
+
+def is_socket(device: GuestDevice) -> bool:
+    return device.backend.startswith("/")
