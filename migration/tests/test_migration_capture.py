@@ -364,12 +364,17 @@ def test_the_images_of_buses_pools_and_of_the_command_are_there_with_their_sizes
     assert sizes == {str(rig.image): (1 << 20) + 100, str(beside): 512, str(asked): asked.stat().st_size}
 
 
-def test_a_pool_that_is_gone_and_a_name_that_is_no_text_stop_no_capture(rig: Rig) -> None:
-    odd = Path(os.fsdecode(bytes(rig.image.parent) + b"/\xff.img"))
-    odd.write_bytes(bytes(512))
+def test_a_pool_that_is_gone_and_names_that_cannot_be_shown_stop_no_capture(rig: Rig) -> None:
+    odd = [
+        Path(os.fsdecode(bytes(rig.image.parent) + name)) for name in (b"/\xff", b"/a\nb", b"/a\xc2\xa0b")
+    ]
+    for each in odd:
+        each.write_bytes(bytes(512))
     host = rig.host()
-    assert [image.path for image in host.images] == [str(rig.image)] and canonical(host)
-    odd.unlink()
+    assert [image.path for image in host.images] == [str(rig.image)]
+    assert parse(canonical(host), HostProfile, "host") == host
+    for each in odd:
+        each.unlink()
     rig.image.rename(rig.image.parent.with_name("moved"))
     rig.image.parent.rmdir()
     assert rig.host().images == ()

@@ -234,6 +234,24 @@ def test_a_closed_device_is_judged_by_class_and_back_end_alone() -> None:
     assert only(guest, replace(host, classes=host.classes[1:])).rule == "class-missing"
 
 
+def test_a_disk_keeps_the_size_of_its_blocks_up_and_down() -> None:
+    """vblk_limits.c compares after a move, and the disk fails."""
+    for mine, theirs, rules in ((512, 4096, True), (4096, 512, True), (4096, 4096, False), (4096, 0, False)):
+        guest = replace(GUEST, devices=(GUEST.devices[0], replace(GUEST.devices[1], block_size=mine)))
+        found = judge(guest, image(block_size=theirs)).findings
+        assert [each.rule for each in found] == ["disk-block-size"] * rules
+
+
+def test_an_image_below_a_device_of_a_module_is_shared_and_locked_like_any_other() -> None:
+    disk = replace(GUEST.devices[1], type="echo", klass="echo", active={})
+    guest = replace(GUEST, devices=(disk,))
+    classes = (DeviceClass(name="echo", type="echo", version=1),)
+    assert judge(guest, replace(HOST, classes=classes)).verdict is Verdict.YES
+    assert only(guest, replace(image(shared=False), classes=classes)).rule == "disk-local"
+    assert only(guest, replace(image(lock="none"), classes=classes)).rule == "disk-unlocked"
+    assert only(guest, replace(HOST, classes=classes, images=())).rule == "backend-unknown"
+
+
 def test_what_another_device_has_open_is_not_there_for_this_one() -> None:
     found = only(GUEST, replace(HOST, held={"tap0": UUID(int=99)}))
     assert (found.rule, found.verdict, found.device) == ("network-missing", Verdict.IF, CARD)

@@ -277,9 +277,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "disk-block-size": Explanation(
         IF,
-        "the image there cannot be read by the guest's blocks",
-        "A partition table does not survive another block size, and a disk of 4096 bytes a block serves "
-        "no 512.",
+        "the image there has another block size",
+        "A disk has the block size of the device below it. After a move the guest compares, and its disk "
+        "fails when it is another one: a partition table does not survive that.",
         "docs/protocol.md, vblk",
         "Put a loop device with the guest's block size over it.",
     ),
