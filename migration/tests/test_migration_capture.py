@@ -217,14 +217,37 @@ def test_the_queues_are_those_up_to_the_last_one_that_something_is_bound_to() ->
     assert capture.registered(bus_of(raw)) == 3
 
 
-@pytest.mark.parametrize(("words", "size"), [({}, 0), ({"romsize": "65536"}, 65536), ({"romfile": "x"}, 0)])
-def test_a_rom_is_where_an_override_says_so(words: dict[str, str], size: int) -> None:
-    assert capture.rom(*domain_with_rom(words)) == size
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({}, (0, False)),
+        ({"romsize": "65536"}, (0, False)),
+        ({"romsize": "65536", "romfile": "x"}, (65536, True)),
+    ],
+)
+def test_a_rom_is_where_an_override_or_a_global_names_its_file(
+    words: dict[str, str], told: tuple[int, bool]
+) -> None:
+    assert capture.rom(*domain_with_rom(words)) == told
+    values = "".join(f"<q:arg value='ivshmem-doorbell.{name}={value}'/>" for name, value in words.items())
+    of_all = f"<domain xmlns:q='{capture.QEMU}'><q:commandline>{values}</q:commandline></domain>"
+    assert capture.rom(ET.fromstring(of_all), ET.Element("shmem")) == told
 
 
 def test_the_bar_of_a_rom_is_the_next_power_of_two(tmp_path: Path) -> None:
     (tmp_path / "rom").write_bytes(bytes(70_000))
-    assert capture.rom(*domain_with_rom({"romfile": str(tmp_path / "rom")})) == 131_072
+    assert capture.rom(*domain_with_rom({"romfile": str(tmp_path / "rom")})) == (131_072, False)
+
+
+def test_a_rom_whose_file_is_gone_is_not_told_as_none() -> None:
+    with pytest.raises(Blocked, match="a ROM's size is not known"):
+        capture.rom(*domain_with_rom({"romfile": "/no/where"}))
+
+
+def test_a_host_tells_of_the_rom_that_it_is_asked_for(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "rom").write_bytes(bytes(70_000))
+    assert rig.host().bus.rom == 0
+    assert capture_host(rig.vbusd, None, rom=tmp_path / "rom").bus.rom == 131_072
 
 
 @pytest.mark.parametrize(
@@ -392,7 +415,7 @@ def test_a_socket_that_a_card_stands_on_is_told_with_whose_it_is(rig: Rig, tmp_p
 def test_taps_are_those_that_vbusd_could_open_and_that_are_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the kernel says it of `ip tuntap add`; TUNSETIFF by vbusd's words fails for tuns and multi_queue."""
+    """As the kernel has them of `ip tuntap add`; vbusd cannot open tuns and multi_queue."""
     found = {
         "free": ("0x1802", "0"),
         "busy": ("0x5802", "1"),

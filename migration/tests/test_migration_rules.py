@@ -252,6 +252,25 @@ def test_an_image_below_a_device_of_a_module_is_shared_and_locked_like_any_other
     assert only(guest, replace(HOST, classes=classes, images=())).rule == "backend-unknown"
 
 
+@pytest.mark.parametrize(
+    ("pinned", "there", "rules"),
+    [
+        (True, 65536, []),
+        (True, 32768, []),
+        (True, 131072, ["rom-size"]),
+        (True, 0, ["rom-missing"]),
+        (False, 65536, []),
+        (False, 32768, ["rom-size"]),
+        (False, 0, ["rom-missing"]),
+    ],
+)
+def test_a_rom_may_be_smaller_where_its_size_is_pinned(pinned: bool, there: int, rules: list[str]) -> None:
+    guest = replace(GUEST, bus=replace(GUEST.bus, rom=65536, romsize=pinned))
+    host = replace(HOST, bus=replace(HOST.bus, rom=there))
+    assert [each.rule for each in judge(guest, host).findings] == rules
+    assert judge(replace(guest, host=host.identity), host).verdict is Verdict.YES
+
+
 def test_what_another_device_has_open_is_not_there_for_this_one() -> None:
     found = only(GUEST, replace(HOST, held={"tap0": UUID(int=99)}))
     assert (found.rule, found.verdict, found.device) == ("network-missing", Verdict.IF, CARD)

@@ -55,10 +55,13 @@ ASK_DRIVERS = f"cd /sys/module && grep -s . {' '.join(f'{name}/version' for name
 # ---- Host ----
 
 
-def capture_host(vbusd: Host, virt: Connection | None, images: Sequence[str] = ()) -> HostProfile:
+def capture_host(
+    vbusd: Host, virt: Connection | None, images: Sequence[str] = (), rom: Path | None = None
+) -> HostProfile:
     """`virt`: None where there is no libvirt; then nothing is known of QEMU, and no guest may come.
 
     `images`: asked for by name, besides those of buses, of what is written down and of storage pools.
+    `rom`: the file that domains name as romfile.
     """
     buses = {bus.name: vbusd.devices(bus.name) for bus in vbusd.buses()}
     devices = [device for each in buses.values() for device in each]
@@ -82,7 +85,7 @@ def capture_host(vbusd: Host, virt: Connection | None, images: Sequence[str] = (
         arch=arch,
         qemu=qemu,
         libvirt=libvirt_release,
-        bus=bridge(),
+        bus=bridge(bar_of(rom) if rom else 0),
         machines=machines(capabilities, arch) if capabilities is not None else (),
         cpus=cpus(virt, capabilities, arch) if virt and capabilities is not None else (),
         classes=tuple(there(each, devices) for each in classes),
@@ -122,7 +125,7 @@ def architecture(capabilities: ET.Element | None) -> str:
     return told or os.uname().machine
 
 
-def bridge() -> HostBus:
+def bridge(rom: int) -> HostBus:
     """That of this release; its features are those that NEGOTIATE offers, which are none."""
     return HostBus(
         version=abi.BUS_VERSION,
@@ -132,6 +135,7 @@ def bridge() -> HostBus:
         vectors_min=abi.VECTORS[0],
         vectors_max=abi.VECTORS[1],
         queues_max=abi.QUEUES,
+        rom=rom,
     )
 
 
@@ -237,6 +241,7 @@ def capture_guest(vbusd: Host, virt: Connection, name: str, *, agent: bool = Tru
         )
     classes = {each.name: each for each in vbusd.classes()}
     capabilities = virt.capabilities()
+    bar, pinned = rom(xml, shmem)
     machine = xml.find("os/type")
     return GuestProfile(
         schema=SCHEMA,
@@ -254,7 +259,8 @@ def capture_guest(vbusd: Host, virt: Connection, name: str, *, agent: bool = Tru
             window=bus.window_mib,
             vectors=bus.vectors,
             queues=registered(bus),
-            rom=rom(xml, shmem),
+            rom=bar,
+            romsize=pinned,
             master=master(xml),
         ),
         drivers=drivers(domain) if agent else {},
@@ -302,20 +308,34 @@ def master(xml: ET.Element) -> Literal["override", "global"]:
     return "global" if any("ivshmem-doorbell.master=on" in word for word in words) else "override"
 
 
-def rom(xml: ET.Element, shmem: ET.Element) -> int:
-    """Bytes of the ROM's bar, which QEMU makes a power of two; only an override of libvirt names it."""
+def rom(xml: ET.Element, shmem: ET.Element) -> tuple[int, bool]:
+    """Bytes of the ROM's bar, and whether the domain says them: romsize without a romfile makes none."""
+    words = dict(rom_words(xml, shmem))
+    file, size = words.get("romfile"), words.get("romsize", "")
+    if not file:
+        return 0, False
+    return (int(size), True) if size.isdecimal() else (bar_of(Path(file)), False)
+
+
+def rom_words(xml: ET.Element, shmem: ET.Element) -> Iterator[tuple[str, str]]:
+    """Of -global in <qemu:commandline> and, which wins, of <qemu:override>."""
+    for each in xml.iterfind(ARGUMENTS):
+        if found := re.fullmatch(r"ivshmem-doorbell\.(rom\w+)=(.+)", each.get("value", "")):
+            yield found[1], found[2]
     alias = shmem.find("alias")
     name = alias.get("name") if alias is not None else None
-    if name is None:
-        return 0
     of = f"{{{QEMU}}}override/{{{QEMU}}}device[@alias='{name}']/{{{QEMU}}}frontend/{{{QEMU}}}property"
-    words = {each.get("name"): each.get("value", "") for each in xml.iterfind(of)}
-    if words.get("romsize", "").isdecimal():
-        return int(words["romsize"])
+    yield from ((each.get("name", ""), each.get("value", "")) for each in xml.iterfind(of))
+
+
+def bar_of(file: Path) -> int:
+    """Bytes of the bar that QEMU makes of a ROM's file when nobody says a romsize: a power of two."""
     try:
-        size = Path(words.get("romfile", "")).stat().st_size if words.get("romfile") else 0
-    except OSError:
-        return 0
+        size = file.stat().st_size
+    except OSError as error:
+        raise Blocked(
+            f"{file}: {error.strerror}: a ROM's size is not known", hint="pin romsize, or put the file back"
+        ) from error
     return 1 << (size - 1).bit_length() if size else 0
 
 

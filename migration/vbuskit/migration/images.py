@@ -60,7 +60,7 @@ class Reach:
     tried: dict[int, Lock] = field(default_factory=dict)
 
     def image(self, path: str) -> Image | None:
-        """None: there is no such file or block device here, or its name is nothing that a profile may have."""
+        """None: there is no such file or block device here, or no profile may have its name."""
         if not path.isprintable():
             return None
         with suppress(OSError):

@@ -150,6 +150,7 @@ class GuestDevice(Struct, frozen=True, kw_only=True):
 class GuestBus(Struct, frozen=True, kw_only=True):
     """The bridge as the guest has it. window in MiB; rom: bytes of the option ROM's bar, 0: none.
 
+    romsize: its domain says that size, so that the file may be smaller
     master: how its domain says master=on: <qemu:override>, or -global in <qemu:commandline>
     """
 
@@ -160,6 +161,7 @@ class GuestBus(Struct, frozen=True, kw_only=True):
     vectors: Count
     queues: Count = 0
     rom: Count = 0
+    romsize: bool = False
     master: Literal["override", "global"] = "override"
 
 

@@ -73,7 +73,8 @@ def blocks(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
                 f"{image.block_size}",
                 f"on {host.name}: losetup --find --show --sector-size {device.block_size} "
                 f"{quote(device.backend)}, and name that loop device in the domain that goes there",
-                f"when the domain itself says block_size={device.block_size}: say so of the image in the profile",
+                f"when the domain itself says block_size={device.block_size}: say so of the image in the "
+                "profile",
                 of=device.uuid,
             )
 
