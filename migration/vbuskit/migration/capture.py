@@ -63,8 +63,7 @@ def capture_host(
     `images`: asked for by name, besides those of buses, of what is written down and of storage pools.
     `rom`: the file that domains name as romfile.
     """
-    buses = {bus.name: vbusd.devices(bus.name) for bus in vbusd.buses()}
-    devices = [device for each in buses.values() for device in each]
+    devices = [device for bus in vbusd.buses() for device in devices_of(vbusd, bus)]
     classes = vbusd.classes()
     written = written_down()
     capabilities = virt.capabilities() if virt else None
@@ -157,12 +156,7 @@ def cpus(virt: Connection, capabilities: ET.Element, arch: str) -> tuple[str, ..
 
 def there(klass: ClassThere, devices: Iterable[Device]) -> DeviceClass:
     """A class as this host has it: Linux before 6.2 has taps without USO, unless a device here has it."""
-    if klass.groups is None:
-        raise Blocked(
-            f"vbusd: does not tell the features of class {klass.name}: it is of an older release",
-            hint="upgrade vbusd here, and capture again",
-        )
-    groups = dict(klass.groups)
+    groups = dict(told(klass).groups or {})
     if klass.backend == Backend.TAP and linux() < USO_SINCE:
         for group in {group for _, group in OFFLOAD_GROUPS} & groups.keys():
             seen = [
@@ -173,6 +167,15 @@ def there(klass: ClassThere, devices: Iterable[Device]) -> DeviceClass:
     return DeviceClass(
         name=klass.name, type=klass.type, version=klass.version, groups=groups, limits=dict(klass.limits)
     )
+
+
+def told(klass: ClassThere) -> ClassThere:
+    if klass.groups is None:
+        raise Blocked(
+            f"vbusd: does not tell the features of class {klass.name}: it is of an older release",
+            hint="upgrade vbusd here, and capture again",
+        )
+    return klass
 
 
 def linux() -> tuple[int, int]:
@@ -239,7 +242,8 @@ def capture_guest(vbusd: Host, virt: Connection, name: str, *, agent: bool = Tru
             f"{name}: its driver has not negotiated with bus {bus.name} yet",
             hint="start the guest with its drivers, and capture it then",
         )
-    classes = {each.name: each for each in vbusd.classes()}
+    devices = devices_of(vbusd, bus)
+    classes = {each.name: told(each) for each in vbusd.classes()}
     capabilities = virt.capabilities()
     bar, pinned = rom(xml, shmem)
     machine = xml.find("os/type")
@@ -264,20 +268,34 @@ def capture_guest(vbusd: Host, virt: Connection, name: str, *, agent: bool = Tru
             master=master(xml),
         ),
         drivers=drivers(domain) if agent else {},
-        devices=tuple(device(each, classes[each.klass]) for each in vbusd.devices(bus.name)),
+        devices=tuple(device(each, classes[each.klass]) for each in devices),
     )
 
 
 def bus_of(vbusd: Host, xml: ET.Element, name: str) -> tuple[Bus, ET.Element]:
     """The one that the guest's QEMU connects to, and the device with which it does."""
-    found = {path(shmem): shmem for shmem in xml.iterfind("devices/shmem")}
-    for bus in vbusd.buses():
-        if str(bus.path) in found:
-            return bus, found[str(bus.path)]
-    raise Refused(
-        f"{name}: has no device that is connected to a bus of this vbusd",
-        hint="a guest without a bus needs no gate; `vbuskit host domxml` gives one what it lacks",
-    )
+    there = {path(shmem): shmem for shmem in xml.iterfind("devices/shmem")}
+    found = [(bus, there[str(bus.path)]) for bus in vbusd.buses() if str(bus.path) in there]
+    if not found:
+        raise Refused(
+            f"{name}: has no device that is connected to a bus of this vbusd",
+            hint="a guest without a bus needs no gate; `vbuskit host domxml` gives one what it lacks",
+        )
+    if len(found) > 1:
+        raise Refused(
+            f"{name}: is on the buses {' and '.join(bus.name for bus, _ in found)}, and a profile has one",
+            hint="put its devices on one bus",
+        )
+    return found[0]
+
+
+def devices_of(vbusd: Host, before: Bus) -> list[Device]:
+    """All of them: they are asked for one by one, and a bus that is gone has none."""
+    found = vbusd.devices(before.name)
+    after = [bus.devices for bus in vbusd.buses() if bus.name == before.name]
+    if after != [before.devices] or len(found) != before.devices:
+        raise Blocked(f"bus {before.name}: changed while it was looked at", hint="capture it again")
+    return found
 
 
 def path(shmem: ET.Element) -> str:
