@@ -217,6 +217,13 @@ def test_a_guest_that_stays_may_have_what_cannot_move() -> None:
     assert (stays.verdict, [each.rule for each in stays.findings]) == (Verdict.YES, ["same-host"])
 
 
+def test_two_hosts_that_libvirt_takes_for_one_are_a_no() -> None:
+    stays = replace(GUEST, host=HOST.identity, host_name="host2")
+    assert only(stays, HOST).verdict is Verdict.YES
+    found = only(stays, replace(HOST, name="host3"))
+    assert (found.rule, found.verdict) == ("same-host", Verdict.NO) and "host_uuid" in found.remedies[0]
+
+
 def test_who_only_reads_needs_no_lock_and_no_right_to_write() -> None:
     reads = replace(GUEST, devices=(GUEST.devices[0], replace(GUEST.devices[1], read_only=True)))
     for words in ({"lock": "none"}, {"lock": "local"}, {"writable": False}):

@@ -254,6 +254,7 @@ def capture_guest(vbusd: Host, virt: Connection, name: str, *, agent: bool = Tru
         release=release(),
         captured=now(),
         host=identity(capabilities),
+        host_name=virt.hostname(),
         arch=machine.get("arch", UNKNOWN) if machine is not None else UNKNOWN,
         machine=canonical(capabilities, machine),
         cpu=cpu(xml),

@@ -291,8 +291,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Judge with the release that captured the guest; the hosts may stay as they are.",
     ),
     "same-host": Explanation(
-        YES,
-        "the guest runs there already",
+        (Verdict.YES, Verdict.NO),
+        "the guest runs there already; no, when a host of another name has that one's identity",
         "The identity of the destination is that of the guest's host. Some makers give all machines "
         "one, which libvirt takes for a "
         "move to the same host.",

@@ -41,7 +41,7 @@ MOVING: tuple[Rule, ...] = (
     rules_disks.blocks,
     rules_disks.writers,
 )
-# They say yes: only told.
+# No other host's: of the guest's own, or only told.
 INFORMING: tuple[Rule, ...] = (rules_profile.same_host, rules_profile.drivers)
 RULES: tuple[Rule, ...] = (*ALWAYS, *MOVING)  # what decides about a move
 

@@ -96,7 +96,9 @@ def restarted(guest: GuestProfile, at: HostProfile) -> GuestProfile:
         bits = taken(offered(at, there, device.uuid))
         return replace(device, is_open=True, active=bits, limits=device.limits | rings)
 
-    return replace(guest, host=at.identity, devices=tuple(more(each) for each in guest.devices))
+    return replace(
+        guest, host=at.identity, host_name=at.name, devices=tuple(more(each) for each in guest.devices)
+    )
 
 
 def taken(bits: Groups) -> Groups:

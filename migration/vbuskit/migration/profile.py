@@ -166,7 +166,7 @@ class GuestBus(Struct, frozen=True, kw_only=True):
 
 
 class GuestProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="guest"):
-    """A guest. `host`: the identity of the one that it runs on; `drivers`: versions by name, as it says."""
+    """A guest. `host`, `host_name`: of the one that it runs on; `drivers`: versions by name, as it says."""
 
     schema: Schema
     identity: UUID
@@ -174,6 +174,7 @@ class GuestProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="gue
     release: Name
     captured: Name
     host: UUID | None = None
+    host_name: Text = ""
     arch: Name
     machine: Name
     cpu: Name
