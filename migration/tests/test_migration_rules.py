@@ -185,6 +185,15 @@ def test_a_remedy_knows_which_side_is_older(guest: str, host: str, said: str) ->
     assert only(replace(GUEST, release=guest), older).remedies == (said,)
 
 
+def test_a_guest_whose_host_masks_no_offloads_is_sent_over_a_third_one() -> None:
+    card = replace(HOST.classes[0], groups={**VENET, 0: 0xF, 3: 0x3})
+    older = replace(HOST, classes=(card, HOST.classes[1]))
+    for release, third in (("0.1.0", True), ("0.2.0.dev0", False)):
+        uso, rxmode = judge(replace(GUEST, release=release), older).findings
+        assert uso.remedies[1].startswith("on a third host, of vbuskit 0.2" if third else "at the source: ")
+        assert rxmode.remedies[1].startswith("at the source: ")
+
+
 @pytest.mark.parametrize(("text", "numbers"), [("7.2.22", (7, 2, 22)), ("10.0~rc1", (10, 0)), ("git", ())])
 def test_a_version_is_its_leading_numbers(text: str, numbers: tuple[int, ...]) -> None:
     assert version(text) == numbers

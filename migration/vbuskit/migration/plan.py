@@ -18,10 +18,9 @@ from vbuskit.migration.features import bit_name, each_bit, whole
 from vbuskit.migration.judge import judge
 from vbuskit.migration.judgement import ORDER, Judgement, Verdict
 from vbuskit.migration.profile import Groups, GuestDevice, GuestProfile, HostProfile
-from vbuskit.migration.remedies import version
+from vbuskit.migration.remedies import masks_offloads
 
 RINGS = ("pairs", "queues")  # limits that a driver takes to the full; an MTU is the administrator's
-MASKS_OFFLOADS = (0, 2)  # the first release whose worker masks feature group 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,5 +150,4 @@ def lost(guest: GuestProfile, less: GuestProfile) -> Iterator[str]:
 
 def can_mask(host: HostProfile, guest: GuestProfile, less: GuestProfile) -> bool:
     """The worker of v0.1 masked nothing of group 0 (docs/decisions.md)."""
-    release = version(host.release) or MASKS_OFFLOADS
-    return release >= MASKS_OFFLOADS or all(group for _, group, _ in differences(guest, less))
+    return masks_offloads(host.release) or all(group for _, group, _ in differences(guest, less))

@@ -41,11 +41,23 @@ def unmask(guest: GuestProfile, device: GuestDevice, host: HostProfile, group: i
 def reopen(guest: GuestProfile, device: GuestDevice, group: int, bits: int) -> str:
     """The guest does without, before it moves."""
     bus = quote(guest.name)
+    where = "at the source" if group or masks_offloads(guest.release) else THIRD_HOST
     return (
-        f"at the source: vbuskit host mask {bus} {group} {bits:#x} --device {device.uuid}, then have the "
+        f"{where}: vbuskit host mask {bus} {group} {bits:#x} --device {device.uuid}, then have the "
         f"guest re-open it: reload {device.type} in the guest, or vbuskit host remove {bus} "
         f"--device {device.uuid} and add it again"
     )
+
+
+MASKS_OFFLOADS = (0, 2)  # the first release whose worker masks feature group 0 (docs/decisions.md)
+THIRD_HOST = (
+    "on a third host, of vbuskit 0.2 or later, to which it moves first (`vbuskit gate plan GUEST SOURCE "
+    "DESTINATION --through HOST...` finds one)"
+)
+
+
+def masks_offloads(release: str) -> bool:
+    return (version(release) or MASKS_OFFLOADS) >= MASKS_OFFLOADS
 
 
 BUILT_IN = ("venet-loopback", "venet-tap", "venet-passt", "vblk-file")
