@@ -164,6 +164,7 @@ def test_what_else_a_guest_counts_on_is_in_its_profile(rig: Rig) -> None:
     assert (guest.name, guest.identity, guest.host, guest.arch) == ("vm1", VM, HERE, "x86_64")
     assert (guest.machine, guest.cpu, guest.host_name) == ("pc-q35-7.2", "qemu64", rig.host().name)
     assert (guest.bus.window, guest.bus.vectors, guest.bus.connector) == (4, 16, "ivshmem")
+    assert guest.bus.name == "vm"
     assert (guest.bus.rom, guest.drivers) == (0, {})
     assert (card.type, card.version, card.klass, card.is_open) == ("venet", 1, "venet-loopback", True)
     assert (card.mac, card.limits, card.backend, card.capacity) == (MAC, {"mtu": 9000}, "", 0)

@@ -88,6 +88,7 @@ def guests(draw: st.DrawFn) -> GuestProfile:
         cpu=draw(st.sampled_from((*CPUS, "host-model", "max"))),
         bus=GuestBus(
             version=1,
+            name=draw(st.sampled_from(("", "vm1"))),
             features=draw(st.sampled_from((0, 0, 0, 5))),
             connector=draw(st.sampled_from(("ivshmem", "ivshmem", "ivshmem", "file"))),
             window=draw(st.sampled_from((1, 16, 256))),

@@ -138,6 +138,12 @@ def test_a_mask_of_all_and_one_of_the_device_are_both_to_be_lifted_but_for_what_
     assert f"at the source: vbuskit host mask vm1 0 0x2 --device {CARD}, then" in found.remedies[1]
 
 
+def test_commands_name_the_bus_as_vbusd_does() -> None:
+    guest = replace(GUEST, bus=replace(GUEST.bus, name="q 1"))
+    masked, without = only(guest, replace(HOST, mask={"venet": {0: 0x40}})).remedies
+    assert "mask 'q 1' 0 0x0" in masked and "mask 'q 1' 0 0x40 --device" in without
+
+
 def test_a_mask_of_one_device_is_no_other_ones() -> None:
     found = only(GUEST, replace(HOST, masks={CARD: {0: 0x40}, UUID(int=99): {0: 0x4F}}))
     assert (found.rule, found.subject, found.device) == ("feature-masked", "venet sg.uso", CARD)

@@ -260,6 +260,7 @@ def capture_guest(vbusd: Host, virt: Connection, name: str, *, agent: bool = Tru
         cpu=cpu(xml),
         bus=GuestBus(
             version=abi.BUS_VERSION,
+            name=bus.name,
             connector=bus.connector.name.lower(),
             window=bus.window_mib,
             vectors=bus.vectors,

@@ -204,7 +204,7 @@ def demand(
             value = told.limit[1] if told.limit else 0
             number = numbers.setdefault((shared, told), len(numbers))
             if number == len(asked.demands):
-                bus = Part("guest.bus", values(guest.bus, fields["guest.bus"]))
+                bus = Part("guest.bus", values(guest.bus, fields["guest.bus"]) | {"name": GUEST})
                 whole = values(guest, names, homes) | {"name": GUEST, "bus": bus}
                 if "devices" in fields["guest"]:
                     whole["devices"] = tuple(

@@ -148,7 +148,9 @@ class GuestDevice(Struct, frozen=True, kw_only=True):
 
 
 class GuestBus(Struct, frozen=True, kw_only=True):
-    """The bridge as the guest has it. window in MiB; rom: bytes of the option ROM's bar, 0: none.
+    """The bridge as the guest has it. name: that vbusd knows it by; none: the guest's own.
+
+    window in MiB; rom: bytes of the option ROM's bar, 0: none.
 
     romsize: its domain says that size, so that the file may be smaller
     master: how its domain says master=on: <qemu:override>, or -global in <qemu:commandline>
@@ -156,6 +158,7 @@ class GuestBus(Struct, frozen=True, kw_only=True):
 
     version: Count
     features: Wide = 0
+    name: Text = ""
     connector: Name = "ivshmem"
     window: Count
     vectors: Count

@@ -28,7 +28,7 @@ def version(text: str) -> tuple[int, ...]:
 def unmask(guest: GuestProfile, device: GuestDevice, host: HostProfile, group: int) -> str:
     """Of what is masked that which this guest does not use may stay so."""
     used = device.active.get(group, 0)
-    bus = quote(guest.name)
+    bus = quote(guest.bus.name or guest.name)
     commands = []
     if of_all := host.mask.get(device.type, {}).get(group, 0):
         commands.append(f"vbuskit host mask {bus} {group} {of_all & ~used:#x}")
@@ -40,7 +40,7 @@ def unmask(guest: GuestProfile, device: GuestDevice, host: HostProfile, group: i
 
 def reopen(guest: GuestProfile, device: GuestDevice, group: int, bits: int) -> str:
     """The guest does without, before it moves."""
-    bus = quote(guest.name)
+    bus = quote(guest.bus.name or guest.name)
     where = "at the source" if group or masks_offloads(guest.release) else THIRD_HOST
     return (
         f"{where}: vbuskit host mask {bus} {group} {bits:#x} --device {device.uuid}, then have the "
