@@ -578,6 +578,9 @@ def test_the_command_says_in_a_line_what_it_has_to_do_without(
     assert main([*host, str(rig.socket), "--connect", "none"]) == Exit.OK
     said = capsys.readouterr()
     assert parse(said.out.encode(), HostProfile, "x").cpus == () and said.err.count("\n") == 1
+    rom = ["--rom", str(tmp_path / "no.rom")]
+    assert main([*host, str(rig.socket), "--connect", "none", *rom]) == Exit.BLOCKED
+    assert "no.rom: No such file" in capsys.readouterr().err
     assert main([*host, str(tmp_path / "no"), "--connect", "none"]) == Exit.BLOCKED
     assert "no vbusd answers" in capsys.readouterr().err
     nowhere = f"qemu+unix:///system?socket={tmp_path}/no"
