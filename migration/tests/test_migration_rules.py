@@ -172,6 +172,15 @@ def test_ecn_falls_with_the_one_segmentation_that_the_guest_has() -> None:
     ]
 
 
+def test_a_bit_that_would_fall_without_any_mask_is_a_no() -> None:
+    guest = replace(GUEST, devices=(replace(GUEST.devices[0], active={**VENET, 0: 0xB}), GUEST.devices[1]))
+    card = replace(HOST.classes[0], groups={**VENET, 0: 0xE})
+    host = replace(HOST, classes=(card, HOST.classes[1]), mask={"venet": {0: 0x2}})
+    found = {each.subject: (each.rule, each.verdict) for each in judge(guest, host).findings}
+    assert found["venet sg.ecn"] == ("feature-depends", Verdict.NO)
+    assert found["venet sg.tso4"] == ("feature-masked", Verdict.IF)
+
+
 def test_bits_that_cannot_be_active_are_not_believed() -> None:
     guest = replace(GUEST, devices=(replace(GUEST.devices[0], active={0: 0x2}), GUEST.devices[1]))
     found = only(guest, HOST)
