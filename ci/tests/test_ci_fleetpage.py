@@ -226,6 +226,15 @@ def test_every_cell_has_the_judges_reasons(fleet: Grid) -> None:
             assert [each[4].replace(mark, host.name) for each in found] == [each.reason for each in judged]
 
 
+def test_reasons_know_a_guests_own_host_and_its_bus_by_their_names() -> None:
+    first, second, *_ = gallery.fleet(60)
+    guest = consumer(first)
+    named = replace(guest, host_name=first.name, bus=replace(guest.bus, name=guest.name))
+    hosts = [replace(first, classes=()), replace(second, mask={"venet": {0: 0x4F}})]
+    plain, told = (fleetpage.Reasons.of(grid([each], hosts)) for each in (guest, named))
+    assert plain.findings == told.findings and "same-host" in {rule for rule, *_ in told.findings}
+
+
 def test_guests_have_rows_with_the_uuids_of_their_devices(tab: Tab, tmp_path: Path) -> None:
     hosts = gallery.fleet(60)
     guests = [

@@ -206,3 +206,8 @@ def test_where_two_types_have_a_group_each_class_gets_a_mask_of_its_own() -> Non
 def test_a_guest_of_a_host_may_stay_there() -> None:
     assert judge(consumer(host(1)), host(1)).verdict is Verdict.YES
     assert offered(host(1, masks={UUID(int=9): {0: 0x1}}), card(), UUID(int=9)) == {0: 0, 1: 0x1}
+
+
+def test_a_version_that_is_being_made_is_later_than_the_one_before() -> None:
+    pool = [replace(host(1), release="0.2.0.dev0"), replace(host(2), release="0.1.0")]
+    assert baseline(pool).host.release == "0.1.0"

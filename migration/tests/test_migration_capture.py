@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import os
 import re
 import resource
+import socket
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from vbuskit.ci.cli import main
 from vbuskit.drivers.build import host_programs
 from vbuskit.drivers.client import Client
 from vbuskit.drivers.host import Host, bus_of, serving
-from vbuskit.drivers.host_abi import BusStatus
+from vbuskit.drivers.host_abi import BusStatus, ClassStatus, Op, Request
 from vbuskit.migration import capture
 from vbuskit.migration.capture import capture_guest, capture_host
 from vbuskit.migration.images import NOWHERE, SHARED, Mount, Reach, mounts_in
@@ -65,7 +65,6 @@ NODE = """
 </domain><domain type='test'><name>bare</name><memory>8192</memory><os><type>hvm</type></os></domain>
 <domain type='test' xmlns:t='http://libvirt.org/schemas/domain/test/1.0'><name>idle</name><memory>8192</memory>
 <os><type>hvm</type></os><t:runstate>5</t:runstate></domain>
-<network><name>default</name><bridge name='virbr0'/></network>
 <pool type='dir'><name>images</name><target><path>{pool}</path></target></pool></node>"""
 
 
@@ -163,8 +162,9 @@ def test_what_else_a_guest_counts_on_is_in_its_profile(rig: Rig) -> None:
         guest = rig.guest()
     card, disk = guest.devices
     assert (guest.name, guest.identity, guest.host, guest.arch) == ("vm1", VM, HERE, "x86_64")
-    assert (guest.machine, guest.cpu) == ("pc-q35-7.2", "qemu64")
+    assert (guest.machine, guest.cpu, guest.host_name) == ("pc-q35-7.2", "qemu64", rig.host().name)
     assert (guest.bus.window, guest.bus.vectors, guest.bus.connector) == (4, 16, "ivshmem")
+    assert guest.bus.name == "vm"
     assert (guest.bus.rom, guest.drivers) == (0, {})
     assert (card.type, card.version, card.klass, card.is_open) == ("venet", 1, "venet-loopback", True)
     assert (card.mac, card.limits, card.backend, card.capacity) == (MAC, {"mtu": 9000}, "", 0)
@@ -217,14 +217,37 @@ def test_the_queues_are_those_up_to_the_last_one_that_something_is_bound_to() ->
     assert capture.registered(bus_of(raw)) == 3
 
 
-@pytest.mark.parametrize(("words", "size"), [({}, 0), ({"romsize": "65536"}, 65536), ({"romfile": "x"}, 0)])
-def test_a_rom_is_where_an_override_says_so(words: dict[str, str], size: int) -> None:
-    assert capture.rom(*domain_with_rom(words)) == size
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({}, (0, False)),
+        ({"romsize": "65536"}, (0, False)),
+        ({"romsize": "65536", "romfile": "x"}, (65536, True)),
+    ],
+)
+def test_a_rom_is_where_an_override_or_a_global_names_its_file(
+    words: dict[str, str], told: tuple[int, bool]
+) -> None:
+    assert capture.rom(*domain_with_rom(words)) == told
+    values = "".join(f"<q:arg value='ivshmem-doorbell.{name}={value}'/>" for name, value in words.items())
+    of_all = f"<domain xmlns:q='{capture.QEMU}'><q:commandline>{values}</q:commandline></domain>"
+    assert capture.rom(ET.fromstring(of_all), ET.Element("shmem")) == told
 
 
 def test_the_bar_of_a_rom_is_the_next_power_of_two(tmp_path: Path) -> None:
     (tmp_path / "rom").write_bytes(bytes(70_000))
-    assert capture.rom(*domain_with_rom({"romfile": str(tmp_path / "rom")})) == 131_072
+    assert capture.rom(*domain_with_rom({"romfile": str(tmp_path / "rom")})) == (131_072, False)
+
+
+def test_a_rom_whose_file_is_gone_is_not_told_as_none() -> None:
+    with pytest.raises(Blocked, match="a ROM's size is not known"):
+        capture.rom(*domain_with_rom({"romfile": "/no/where"}))
+
+
+def test_a_host_tells_of_the_rom_that_it_is_asked_for(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "rom").write_bytes(bytes(70_000))
+    assert rig.host().bus.rom == 0
+    assert capture_host(rig.vbusd, None, rom=tmp_path / "rom").bus.rom == 131_072
 
 
 @pytest.mark.parametrize(
@@ -308,6 +331,53 @@ def test_a_guest_that_has_not_negotiated_is_not_captured(rig: Rig) -> None:
         rig.guest()
 
 
+def test_a_guest_on_two_buses_is_not_captured_by_half(rig: Rig, tmp_path: Path) -> None:
+    second = (
+        f"<shmem name='y'><model type='ivshmem-doorbell'/><server path='{tmp_path}/q2'/></shmem></devices>"
+    )
+    rig.node.write_text(rig.node.read_text().replace("</devices>", second, 1))
+    rig.vbusd.add_bus("vm-b", tmp_path / "q2")
+    with rig.north(), pytest.raises(Refused, match=r"vm1: is on the buses vm and vm-b"):
+        rig.guest()
+
+
+@pytest.mark.parametrize("what", ["device", "bus"])
+def test_what_goes_while_a_guest_is_captured_is_not_taken_for_what_it_never_had(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Devices are asked for by their number, so that the one after a device that goes is passed over."""
+    ask = Host._ask
+
+    def asked(vbusd: Host, message: Request) -> bytes:
+        answer = ask(vbusd, message)
+        if message.op == Op.DEVICE_STATUS and message.index == 0:
+            monkeypatch.setattr(Host, "_ask", ask)
+            vbusd.remove_device("vm", CARD) if what == "device" else vbusd.remove_bus("vm")
+        return answer
+
+    with rig.north():
+        monkeypatch.setattr(Host, "_ask", asked)
+        with pytest.raises(Blocked, match="bus vm: changed while it was looked at"):
+            rig.guest()
+
+
+def test_the_guest_of_a_vbusd_that_does_not_tell_features_is_blocked(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer ends before them, and its workers say one ring for any number."""
+    ask = Host._ask
+
+    def older(vbusd: Host, message: Request) -> bytes:
+        answer = ask(vbusd, message)
+        return answer[: ClassStatus.feature.offset] if message.op == Op.CLASS_STATUS else answer
+
+    monkeypatch.setattr(Host, "_ask", older)
+    with rig.north(), pytest.raises(Blocked, match="does not tell the features of class"):
+        rig.guest()
+    with pytest.raises(Blocked, match="does not tell the features of class"):
+        rig.host()
+
+
 # ---- Host ----
 
 
@@ -315,7 +385,6 @@ def test_a_host_says_what_its_vbusd_and_its_libvirt_say(rig: Rig) -> None:
     host = rig.host()
     assert (host.identity, host.arch, host.libvirt.count(".")) == (HERE, "x86_64", 2)
     assert (host.machines, host.cpus) == (("pc-i440fx-7.2", "pc-q35-7.2"), ("tcg:qemu64",))
-    assert "default" in host.networks
     classes = {klass.name: klass for klass in host.classes}
     for there in rig.vbusd.classes():
         assert classes[there.name].limits == there.limits
@@ -365,15 +434,48 @@ def test_the_images_of_buses_pools_and_of_the_command_are_there_with_their_sizes
     assert sizes == {str(rig.image): (1 << 20) + 100, str(beside): 512, str(asked): asked.stat().st_size}
 
 
-def test_a_pool_that_is_gone_and_a_name_that_is_no_text_stop_no_capture(rig: Rig) -> None:
-    odd = Path(os.fsdecode(bytes(rig.image.parent) + b"/\xff.img"))
-    odd.write_bytes(bytes(512))
+def test_a_pool_that_is_gone_and_names_that_cannot_be_shown_stop_no_capture(rig: Rig) -> None:
+    odd = [
+        Path(os.fsdecode(bytes(rig.image.parent) + name)) for name in (b"/\xff", b"/a\nb", b"/a\xc2\xa0b")
+    ]
+    for each in odd:
+        each.write_bytes(bytes(512))
     host = rig.host()
-    assert [image.path for image in host.images] == [str(rig.image)] and canonical(host)
-    odd.unlink()
+    assert [image.path for image in host.images] == [str(rig.image)]
+    assert parse(canonical(host), HostProfile, "host") == host
+    for each in odd:
+        each.unlink()
     rig.image.rename(rig.image.parent.with_name("moved"))
     rig.image.parent.rmdir()
     assert rig.host().images == ()
+
+
+def test_a_socket_that_a_card_stands_on_is_told_with_whose_it_is(rig: Rig, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.bind(str(tmp_path / "passt"))
+        peer.listen()
+        rig.vbusd.add_device("vm", VM, "venet-passt", mac=MAC, argument=str(tmp_path / "passt"))
+        host = rig.host()
+    assert host.held == {str(tmp_path / "passt"): VM} and str(tmp_path / "passt") in host.networks
+
+
+def test_taps_are_those_that_vbusd_could_open_and_that_are_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel has them of `ip tuntap add`; vbusd cannot open tuns and multi_queue."""
+    found = {
+        "free": ("0x1802", "0"),
+        "busy": ("0x5802", "1"),
+        "many": ("0x5902", "0"),
+        "tun": ("0x1801", "0"),
+    }
+    for name, (flags, carrier) in {**found, "down": ("0x1802", ""), "lo": ("", "1")}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "carrier").write_text(f"{carrier}\n")
+        if flags:
+            (tmp_path / name / "tun_flags").write_text(f"{flags}\n")
+    monkeypatch.setattr(capture, "INTERFACES", tmp_path)
+    assert list(capture.free_taps()) == ["free"]
 
 
 @pytest.mark.parametrize(("linux", "bits"), [((6, 1), 0x0F), ((6, 2), 0x4F)])
@@ -384,13 +486,6 @@ def test_taps_of_a_kernel_before_6_2_have_no_uso(
     groups = {klass.name: klass.groups for klass in rig.host().classes}
     assert (groups["venet-tap"][0], groups["venet-tap"][2]) == (bits, bits)
     assert groups["venet-loopback"][0] == 0x4F
-
-
-def test_a_vbusd_that_does_not_tell_features_is_blocked(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    older = [dataclasses.replace(klass, groups=None) for klass in rig.vbusd.classes()]
-    monkeypatch.setattr(rig.vbusd, "classes", lambda: older)
-    with pytest.raises(Blocked, match="does not tell the features of class venet-loopback"):
-        rig.host()
 
 
 def test_without_libvirt_a_host_is_known_by_what_is_derived_from_its_machine_id(
@@ -483,6 +578,9 @@ def test_the_command_says_in_a_line_what_it_has_to_do_without(
     assert main([*host, str(rig.socket), "--connect", "none"]) == Exit.OK
     said = capsys.readouterr()
     assert parse(said.out.encode(), HostProfile, "x").cpus == () and said.err.count("\n") == 1
+    rom = ["--rom", str(tmp_path / "no.rom")]
+    assert main([*host, str(rig.socket), "--connect", "none", *rom]) == Exit.BLOCKED
+    assert "no.rom: No such file" in capsys.readouterr().err
     assert main([*host, str(tmp_path / "no"), "--connect", "none"]) == Exit.BLOCKED
     assert "no vbusd answers" in capsys.readouterr().err
     nowhere = f"qemu+unix:///system?socket={tmp_path}/no"

@@ -86,6 +86,7 @@ def test_a_guest_with_too_many_bits_goes_after_a_restart_under_a_mask() -> None:
 
 
 def test_where_the_source_cannot_mask_a_third_host_does() -> None:
+    assert not plan(guest(B), (replace(B, release="0.2.0.dev0"), C)).stuck
     source = replace(B, release="0.1.0")  # its worker masked nothing of group 0
     third = host("D", NEW)
     found = plan(guest(source), (source, C), [host("E", OLD), replace(third, release="0.1.2"), third])

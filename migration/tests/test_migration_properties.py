@@ -88,6 +88,7 @@ def guests(draw: st.DrawFn) -> GuestProfile:
         cpu=draw(st.sampled_from((*CPUS, "host-model", "max"))),
         bus=GuestBus(
             version=1,
+            name=draw(st.sampled_from(("", "vm1"))),
             features=draw(st.sampled_from((0, 0, 0, 5))),
             connector=draw(st.sampled_from(("ivshmem", "ivshmem", "ivshmem", "file"))),
             window=draw(st.sampled_from((1, 16, 256))),
@@ -147,6 +148,7 @@ def hosts(draw: st.DrawFn) -> HostProfile:
         mask=draw(st.one_of(st.just({}), masked)),
         masks=draw(st.one_of(st.just({}), one)),
         networks=draw(some(BACKENDS["venet"])),
+        held=draw(st.dictionaries(st.sampled_from(BACKENDS["venet"]), st.sampled_from((UUID(int=1), HERE)))),
         images=tuple(draw(images(path)) for path in draw(some(BACKENDS["vblk"]))),
     )
 
@@ -316,7 +318,12 @@ def older_libvirt(_: st.DrawFn) -> Change:
     return lambda host: replace(host, libvirt="5.0.0")
 
 
+def held_by_another(_: st.DrawFn) -> Change:
+    return lambda host: replace(host, held=dict.fromkeys(host.networks, UUID(int=0xB1)))
+
+
 WORSE = (
+    held_by_another,
     more_masked,
     more_masked_of_one,
     fewer_bits,
@@ -389,7 +396,8 @@ def mounted(profiles: Profiles, found: Finding) -> Profiles:
 
 def named(profiles: Profiles, found: Finding) -> Profiles:
     guest, host = profiles
-    return guest, replace(host, networks=(*host.networks, found.subject))
+    held = {name: uuid for name, uuid in host.held.items() if name != found.subject}
+    return guest, replace(host, networks=(*host.networks, found.subject), held=held)
 
 
 def global_master(profiles: Profiles, _: Finding) -> Profiles:
@@ -449,6 +457,7 @@ def no_limits(_: st.DrawFn) -> Change:
 
 
 MENDABLE = (
+    held_by_another,
     more_masked,
     more_masked_of_one,
     less_of_images,

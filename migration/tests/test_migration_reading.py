@@ -289,6 +289,8 @@ def test_bytes_are_the_same_for_the_same_profile_however_it_was_written() -> Non
 
 def test_what_was_unknown_of_a_device_that_is_gone_cannot_be_written() -> None:
     read = guest(from_the_future(GUEST, LATER))
+    with pytest.raises(Refused, match=r"\$\.name\.later: what it belonged to is gone"):
+        canonical(replace(read, unknown={"$.name.later": 1}))
     with pytest.raises(Refused, match=r"\$\.devices\[0\]\.later: what it belonged to is gone"):
         canonical(replace(read, devices=()))
 

@@ -138,6 +138,12 @@ def test_a_mask_of_all_and_one_of_the_device_are_both_to_be_lifted_but_for_what_
     assert f"at the source: vbuskit host mask vm1 0 0x2 --device {CARD}, then" in found.remedies[1]
 
 
+def test_commands_name_the_bus_as_vbusd_does() -> None:
+    guest = replace(GUEST, bus=replace(GUEST.bus, name="q 1"))
+    masked, without = only(guest, replace(HOST, mask={"venet": {0: 0x40}})).remedies
+    assert "mask 'q 1' 0 0x0" in masked and "mask 'q 1' 0 0x40 --device" in without
+
+
 def test_a_mask_of_one_device_is_no_other_ones() -> None:
     found = only(GUEST, replace(HOST, masks={CARD: {0: 0x40}, UUID(int=99): {0: 0x4F}}))
     assert (found.rule, found.subject, found.device) == ("feature-masked", "venet sg.uso", CARD)
@@ -166,6 +172,15 @@ def test_ecn_falls_with_the_one_segmentation_that_the_guest_has() -> None:
     ]
 
 
+def test_a_bit_that_would_fall_without_any_mask_is_a_no() -> None:
+    guest = replace(GUEST, devices=(replace(GUEST.devices[0], active={**VENET, 0: 0xB}), GUEST.devices[1]))
+    card = replace(HOST.classes[0], groups={**VENET, 0: 0xE})
+    host = replace(HOST, classes=(card, HOST.classes[1]), mask={"venet": {0: 0x2}})
+    found = {each.subject: (each.rule, each.verdict) for each in judge(guest, host).findings}
+    assert found["venet sg.ecn"] == ("feature-depends", Verdict.NO)
+    assert found["venet sg.tso4"] == ("feature-masked", Verdict.IF)
+
+
 def test_bits_that_cannot_be_active_are_not_believed() -> None:
     guest = replace(GUEST, devices=(replace(GUEST.devices[0], active={0: 0x2}), GUEST.devices[1]))
     found = only(guest, HOST)
@@ -183,6 +198,15 @@ def test_bits_that_cannot_be_active_are_not_believed() -> None:
 def test_a_remedy_knows_which_side_is_older(guest: str, host: str, said: str) -> None:
     older = replace(HOST, bus=replace(HOST.bus, version=2), release=host)
     assert only(replace(GUEST, release=guest), older).remedies == (said,)
+
+
+def test_a_guest_whose_host_masks_no_offloads_is_sent_over_a_third_one() -> None:
+    card = replace(HOST.classes[0], groups={**VENET, 0: 0xF, 3: 0x3})
+    older = replace(HOST, classes=(card, HOST.classes[1]))
+    for release, third in (("0.1.0", True), ("0.2.0.dev0", False)):
+        uso, rxmode = judge(replace(GUEST, release=release), older).findings
+        assert uso.remedies[1].startswith("on a third host, of vbuskit 0.2" if third else "at the source: ")
+        assert rxmode.remedies[1].startswith("at the source: ")
 
 
 @pytest.mark.parametrize(("text", "numbers"), [("7.2.22", (7, 2, 22)), ("10.0~rc1", (10, 0)), ("git", ())])
@@ -217,6 +241,13 @@ def test_a_guest_that_stays_may_have_what_cannot_move() -> None:
     assert (stays.verdict, [each.rule for each in stays.findings]) == (Verdict.YES, ["same-host"])
 
 
+def test_two_hosts_that_libvirt_takes_for_one_are_a_no() -> None:
+    stays = replace(GUEST, host=HOST.identity, host_name="host2")
+    assert only(stays, HOST).verdict is Verdict.YES
+    found = only(stays, replace(HOST, name="host3"))
+    assert (found.rule, found.verdict) == ("same-host", Verdict.NO) and "host_uuid" in found.remedies[0]
+
+
 def test_who_only_reads_needs_no_lock_and_no_right_to_write() -> None:
     reads = replace(GUEST, devices=(GUEST.devices[0], replace(GUEST.devices[1], read_only=True)))
     for words in ({"lock": "none"}, {"lock": "local"}, {"writable": False}):
@@ -232,6 +263,56 @@ def test_a_closed_device_is_judged_by_class_and_back_end_alone() -> None:
     assert judge(guest, host).verdict is Verdict.YES
     assert only(guest, replace(host, networks=())).rule == "network-missing"
     assert only(guest, replace(host, classes=host.classes[1:])).rule == "class-missing"
+
+
+def test_a_disk_keeps_the_size_of_its_blocks_up_and_down() -> None:
+    """vblk_limits.c compares after a move, and the disk fails."""
+    for mine, theirs, rules in ((512, 4096, True), (4096, 512, True), (4096, 4096, False), (4096, 0, False)):
+        guest = replace(GUEST, devices=(GUEST.devices[0], replace(GUEST.devices[1], block_size=mine)))
+        found = judge(guest, image(block_size=theirs)).findings
+        assert [each.rule for each in found] == ["disk-block-size"] * rules
+
+
+def test_an_image_below_a_device_of_a_module_is_shared_and_locked_like_any_other() -> None:
+    disk = replace(GUEST.devices[1], type="echo", klass="echo", active={})
+    guest = replace(GUEST, devices=(disk,))
+    classes = (DeviceClass(name="echo", type="echo", version=1),)
+    assert judge(guest, replace(HOST, classes=classes)).verdict is Verdict.YES
+    assert only(guest, replace(image(shared=False), classes=classes)).rule == "disk-local"
+    assert only(guest, replace(image(lock="none"), classes=classes)).rule == "disk-unlocked"
+    assert only(guest, replace(HOST, classes=classes, images=())).rule == "backend-unknown"
+
+
+@pytest.mark.parametrize(
+    ("pinned", "there", "rules"),
+    [
+        (True, 65536, []),
+        (True, 32768, []),
+        (True, 131072, ["rom-size"]),
+        (True, 0, ["rom-missing"]),
+        (False, 65536, []),
+        (False, 32768, ["rom-size"]),
+        (False, 0, ["rom-missing"]),
+    ],
+)
+def test_a_rom_may_be_smaller_where_its_size_is_pinned(pinned: bool, there: int, rules: list[str]) -> None:
+    guest = replace(GUEST, bus=replace(GUEST.bus, rom=65536, romsize=pinned))
+    host = replace(HOST, bus=replace(HOST.bus, rom=there))
+    assert [each.rule for each in judge(guest, host).findings] == rules
+    assert judge(replace(guest, host=host.identity), host).verdict is Verdict.YES
+
+
+def test_what_another_device_has_open_is_not_there_for_this_one() -> None:
+    found = only(GUEST, replace(HOST, held={"tap0": UUID(int=99)}))
+    assert (found.rule, found.verdict, found.device) == ("network-missing", Verdict.IF, CARD)
+    assert str(UUID(int=99)) in found.reason
+    assert judge(GUEST, replace(HOST, held={"tap0": CARD})).verdict is Verdict.YES
+
+
+def test_the_tap_that_a_remedy_makes_is_one_that_vbusd_opens() -> None:
+    """vbusd_tap.c: one of several queues is refused, and nobody brings up what it makes itself."""
+    (remedy,) = only(GUEST, replace(HOST, networks=())).remedies
+    assert "ip tuntap add dev tap0 mode tap &&" in remedy and "dev tap0 master BRIDGE up" in remedy
 
 
 def test_a_field_that_is_not_known_is_of_no_matter_to_a_guest_that_stays() -> None:

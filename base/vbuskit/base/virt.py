@@ -229,12 +229,6 @@ class Connection:
         with translated(f"{self.uri}: capabilities of {virt} guests"):
             return ET.fromstring(self._raw.getDomainCapabilities(None, arch, None, virt, 0))
 
-    def networks(self) -> list[str]:
-        """Names of the virtual networks that are up."""
-        with translated(f"{self.uri}: look at its networks"):
-            found = self._raw.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
-            return sorted(str(raw.name()) for raw in found)
-
     def pools(self) -> list[ET.Element]:
         """The storage pools that are up."""
         with translated(f"{self.uri}: look at its storage pools"):

@@ -42,7 +42,7 @@ class Reasons:
     @classmethod
     def of(cls, found: Grid) -> Reasons:
         reasons = cls()
-        guests = [plainly(each) for each in found.guests]
+        guests = [plainly(replace(by_its_name(each), host_name="")) for each in found.guests]
         hosts = [plainly(each) for each in found.hosts]
         known: dict[tuple[bytes, bytes], int] = {}
         for row, guest in enumerate(found.guests):
@@ -62,7 +62,9 @@ class Reasons:
 
     def case(self, guest: GuestProfile, host: HostProfile) -> int:
         devices = {each.uuid: number for number, each in enumerate(guest.devices)}
-        found = judge(replace(guest, name=GUEST), replace(host, name=HOST)).findings
+        home = HOST if guest.host_name == host.name else guest.host_name
+        marked = replace(by_its_name(guest), name=GUEST, host_name=home)
+        found = judge(marked, replace(host, name=HOST)).findings
         case = tuple(
             (self.finding(each), devices.get(each.device, -1) if each.device else -1) for each in found
         )
@@ -82,6 +84,11 @@ class Reasons:
             remedies,
         )
         return self.findings.setdefault(words, len(self.findings))
+
+
+def by_its_name(guest: GuestProfile) -> GuestProfile:
+    """With a bus that commands call by the guest's name, if that is what it has."""
+    return replace(guest, bus=replace(guest.bus, name="")) if guest.bus.name == guest.name else guest
 
 
 def plainly(profile: GuestProfile | HostProfile) -> bytes:

@@ -15,7 +15,8 @@ from __future__ import annotations
 from vbuskit.migration.judge import judge
 from vbuskit.migration.judgement import Finding, Judgement, Verdict
 from vbuskit.migration.profile import GuestProfile, HostProfile
-from vbuskit.migration.reading import guest_profile, host_profile
+from vbuskit.migration.reading import guest_profile, host_profile, host_profiles
+from vbuskit.migration.writing import canonical
 
 __all__ = [
     "Finding",
@@ -23,7 +24,9 @@ __all__ = [
     "HostProfile",
     "Judgement",
     "Verdict",
+    "canonical",
     "guest_profile",
     "host_profile",
+    "host_profiles",
     "judge",
 ]

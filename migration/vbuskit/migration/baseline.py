@@ -11,6 +11,7 @@ from itertools import chain
 from operator import and_, or_
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from vbuskit.migration import remedies
 from vbuskit.migration.features import bit_name, each_bit, whole
 from vbuskit.migration.profile import (
     SCHEMA,
@@ -95,7 +96,7 @@ def baseline(hosts: Sequence[HostProfile]) -> Baseline:
         vectors_max=min(each.vectors_max for each in buses),
         queues_max=min(each.queues_max for each in buses),
     )
-    oldest = min(hosts, key=lambda each: version(each.release))
+    oldest = min(hosts, key=lambda each: remedies.version(each.release))
     found = HostProfile(
         schema=SCHEMA,
         identity=uuid5(NAMESPACE_URL, OURS + ",".join(sorted(str(each.identity) for each in hosts))),

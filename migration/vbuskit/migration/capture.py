@@ -46,6 +46,7 @@ INTERFACES = Path("/sys/class/net")
 UNKNOWN = "unknown"
 EMULATED = "tcg:"  # before a CPU model that QEMU runs without KVM
 CONFIG, MTU = 3, 0x1  # venet_abi.h
+IFF_TAP, IFF_MULTI_QUEUE = 0x2, 0x100  # linux/if_tun.h
 USO, USO_SINCE = 0x40, (6, 2)  # worker: venet_tap.c
 MODULES = ("vbus", "venet", "vblk")
 ASK_DRIVERS = f"cd /sys/module && grep -s . {' '.join(f'{name}/version' for name in MODULES)} /dev/null"
@@ -54,13 +55,15 @@ ASK_DRIVERS = f"cd /sys/module && grep -s . {' '.join(f'{name}/version' for name
 # ---- Host ----
 
 
-def capture_host(vbusd: Host, virt: Connection | None, images: Sequence[str] = ()) -> HostProfile:
+def capture_host(
+    vbusd: Host, virt: Connection | None, images: Sequence[str] = (), rom: Path | None = None
+) -> HostProfile:
     """`virt`: None where there is no libvirt; then nothing is known of QEMU, and no guest may come.
 
     `images`: asked for by name, besides those of buses, of what is written down and of storage pools.
+    `rom`: the file that domains name as romfile.
     """
-    buses = {bus.name: vbusd.devices(bus.name) for bus in vbusd.buses()}
-    devices = [device for each in buses.values() for device in each]
+    devices = [device for bus in vbusd.buses() for device in devices_of(vbusd, bus)]
     classes = vbusd.classes()
     written = written_down()
     capabilities = virt.capabilities() if virt else None
@@ -70,6 +73,8 @@ def capture_host(vbusd: Host, virt: Connection | None, images: Sequence[str] = (
     named = [(each.klass, each.argument) for each in devices]
     named += [(each.klass, each.argument) for bus in written for each in bus.devices]
     disks = [argument for klass, argument in named if klass in on_images and argument]
+    wires = {each.name for each in classes if each.backend in (Backend.TAP, Backend.SOCKET)}
+    held = {each.argument: each.uuid for each in devices if each.klass in wires and each.argument}
     return HostProfile(
         schema=SCHEMA,
         identity=identity(capabilities),
@@ -79,12 +84,13 @@ def capture_host(vbusd: Host, virt: Connection | None, images: Sequence[str] = (
         arch=arch,
         qemu=qemu,
         libvirt=libvirt_release,
-        bus=bridge(),
+        bus=bridge(bar_of(rom) if rom else 0),
         machines=machines(capabilities, arch) if capabilities is not None else (),
         cpus=cpus(virt, capabilities, arch) if virt and capabilities is not None else (),
         classes=tuple(there(each, devices) for each in classes),
         masks=masks(devices, written),
-        networks=networks(virt, devices, {each.name: each.backend for each in classes}),
+        networks=tuple(sorted({*held, *free_taps()})),
+        held=held,
         images=Reach().images([*disks, *images, *(in_pools(virt) if virt else ())]),
     )
 
@@ -118,7 +124,7 @@ def architecture(capabilities: ET.Element | None) -> str:
     return told or os.uname().machine
 
 
-def bridge() -> HostBus:
+def bridge(rom: int) -> HostBus:
     """That of this release; its features are those that NEGOTIATE offers, which are none."""
     return HostBus(
         version=abi.BUS_VERSION,
@@ -128,6 +134,7 @@ def bridge() -> HostBus:
         vectors_min=abi.VECTORS[0],
         vectors_max=abi.VECTORS[1],
         queues_max=abi.QUEUES,
+        rom=rom,
     )
 
 
@@ -149,12 +156,7 @@ def cpus(virt: Connection, capabilities: ET.Element, arch: str) -> tuple[str, ..
 
 def there(klass: ClassThere, devices: Iterable[Device]) -> DeviceClass:
     """A class as this host has it: Linux before 6.2 has taps without USO, unless a device here has it."""
-    if klass.groups is None:
-        raise Blocked(
-            f"vbusd: does not tell the features of class {klass.name}: it is of an older release",
-            hint="upgrade vbusd here, and capture again",
-        )
-    groups = dict(klass.groups)
+    groups = dict(told(klass).groups or {})
     if klass.backend == Backend.TAP and linux() < USO_SINCE:
         for group in {group for _, group in OFFLOAD_GROUPS} & groups.keys():
             seen = [
@@ -165,6 +167,15 @@ def there(klass: ClassThere, devices: Iterable[Device]) -> DeviceClass:
     return DeviceClass(
         name=klass.name, type=klass.type, version=klass.version, groups=groups, limits=dict(klass.limits)
     )
+
+
+def told(klass: ClassThere) -> ClassThere:
+    if klass.groups is None:
+        raise Blocked(
+            f"vbusd: does not tell the features of class {klass.name}: it is of an older release",
+            hint="upgrade vbusd here, and capture again",
+        )
+    return klass
 
 
 def linux() -> tuple[int, int]:
@@ -191,14 +202,15 @@ def mask(found: dict[UUID, dict[int, int]], uuid: UUID, group: int, bits: int) -
         groups[group] = groups.get(group, 0) | bits
 
 
-def networks(
-    virt: Connection | None, devices: Iterable[Device], backends: dict[str, Backend]
-) -> tuple[str, ...]:
-    """Taps and macvtaps of this machine, what its cards stand on, and libvirt's networks."""
-    wires = (Backend.TAP, Backend.SOCKET)
-    used = {each.argument for each in devices if backends.get(each.klass) in wires} - {""}
-    made = {path.parent.name for name in ("tun_flags", "macvtap") for path in INTERFACES.glob(f"*/{name}")}
-    return tuple(sorted(used | made | set(virt.networks() if virt else ())))
+def free_taps() -> Iterator[str]:
+    """Those that vbusd can open and that are up: no tun, of one queue, and without a carrier, as they get
+    one from the program that has them.
+    """
+    for path in INTERFACES.glob("*/tun_flags"):
+        with suppress(OSError, ValueError):  # gone by now, or down
+            kind = int(path.read_text(), 16) & (IFF_TAP | IFF_MULTI_QUEUE)
+            if kind == IFF_TAP and path.with_name("carrier").read_text().strip() == "0":
+                yield path.parent.name
 
 
 def in_pools(virt: Connection) -> Iterator[str]:
@@ -230,8 +242,10 @@ def capture_guest(vbusd: Host, virt: Connection, name: str, *, agent: bool = Tru
             f"{name}: its driver has not negotiated with bus {bus.name} yet",
             hint="start the guest with its drivers, and capture it then",
         )
-    classes = {each.name: each for each in vbusd.classes()}
+    devices = devices_of(vbusd, bus)
+    classes = {each.name: told(each) for each in vbusd.classes()}
     capabilities = virt.capabilities()
+    bar, pinned = rom(xml, shmem)
     machine = xml.find("os/type")
     return GuestProfile(
         schema=SCHEMA,
@@ -240,33 +254,50 @@ def capture_guest(vbusd: Host, virt: Connection, name: str, *, agent: bool = Tru
         release=release(),
         captured=now(),
         host=identity(capabilities),
+        host_name=virt.hostname(),
         arch=machine.get("arch", UNKNOWN) if machine is not None else UNKNOWN,
         machine=canonical(capabilities, machine),
         cpu=cpu(xml),
         bus=GuestBus(
             version=abi.BUS_VERSION,
+            name=bus.name,
             connector=bus.connector.name.lower(),
             window=bus.window_mib,
             vectors=bus.vectors,
             queues=registered(bus),
-            rom=rom(xml, shmem),
+            rom=bar,
+            romsize=pinned,
             master=master(xml),
         ),
         drivers=drivers(domain) if agent else {},
-        devices=tuple(device(each, classes[each.klass]) for each in vbusd.devices(bus.name)),
+        devices=tuple(device(each, classes[each.klass]) for each in devices),
     )
 
 
 def bus_of(vbusd: Host, xml: ET.Element, name: str) -> tuple[Bus, ET.Element]:
     """The one that the guest's QEMU connects to, and the device with which it does."""
-    found = {path(shmem): shmem for shmem in xml.iterfind("devices/shmem")}
-    for bus in vbusd.buses():
-        if str(bus.path) in found:
-            return bus, found[str(bus.path)]
-    raise Refused(
-        f"{name}: has no device that is connected to a bus of this vbusd",
-        hint="a guest without a bus needs no gate; `vbuskit host domxml` gives one what it lacks",
-    )
+    there = {path(shmem): shmem for shmem in xml.iterfind("devices/shmem")}
+    found = [(bus, there[str(bus.path)]) for bus in vbusd.buses() if str(bus.path) in there]
+    if not found:
+        raise Refused(
+            f"{name}: has no device that is connected to a bus of this vbusd",
+            hint="a guest without a bus needs no gate; `vbuskit host domxml` gives one what it lacks",
+        )
+    if len(found) > 1:
+        raise Refused(
+            f"{name}: is on the buses {' and '.join(bus.name for bus, _ in found)}, and a profile has one",
+            hint="put its devices on one bus",
+        )
+    return found[0]
+
+
+def devices_of(vbusd: Host, before: Bus) -> list[Device]:
+    """All of them: they are asked for one by one, and a bus that is gone has none."""
+    found = vbusd.devices(before.name)
+    after = [bus.devices for bus in vbusd.buses() if bus.name == before.name]
+    if after != [before.devices] or len(found) != before.devices:
+        raise Blocked(f"bus {before.name}: changed while it was looked at", hint="capture it again")
+    return found
 
 
 def path(shmem: ET.Element) -> str:
@@ -297,20 +328,34 @@ def master(xml: ET.Element) -> Literal["override", "global"]:
     return "global" if any("ivshmem-doorbell.master=on" in word for word in words) else "override"
 
 
-def rom(xml: ET.Element, shmem: ET.Element) -> int:
-    """Bytes of the ROM's bar, which QEMU makes a power of two; only an override of libvirt names it."""
+def rom(xml: ET.Element, shmem: ET.Element) -> tuple[int, bool]:
+    """Bytes of the ROM's bar, and whether the domain says them: romsize without a romfile makes none."""
+    words = dict(rom_words(xml, shmem))
+    file, size = words.get("romfile"), words.get("romsize", "")
+    if not file:
+        return 0, False
+    return (int(size), True) if size.isdecimal() else (bar_of(Path(file)), False)
+
+
+def rom_words(xml: ET.Element, shmem: ET.Element) -> Iterator[tuple[str, str]]:
+    """Of -global in <qemu:commandline> and, which wins, of <qemu:override>."""
+    for each in xml.iterfind(ARGUMENTS):
+        if found := re.fullmatch(r"ivshmem-doorbell\.(rom\w+)=(.+)", each.get("value", "")):
+            yield found[1], found[2]
     alias = shmem.find("alias")
     name = alias.get("name") if alias is not None else None
-    if name is None:
-        return 0
     of = f"{{{QEMU}}}override/{{{QEMU}}}device[@alias='{name}']/{{{QEMU}}}frontend/{{{QEMU}}}property"
-    words = {each.get("name"): each.get("value", "") for each in xml.iterfind(of)}
-    if words.get("romsize", "").isdecimal():
-        return int(words["romsize"])
+    yield from ((each.get("name", ""), each.get("value", "")) for each in xml.iterfind(of))
+
+
+def bar_of(file: Path) -> int:
+    """Bytes of the bar that QEMU makes of a ROM's file when nobody says a romsize: a power of two."""
     try:
-        size = Path(words.get("romfile", "")).stat().st_size if words.get("romfile") else 0
-    except OSError:
-        return 0
+        size = file.stat().st_size
+    except OSError as error:
+        raise Blocked(
+            f"{file}: {error.strerror}: a ROM's size is not known", hint="pin romsize, or put the file back"
+        ) from error
     return 1 << (size - 1).bit_length() if size else 0
 
 

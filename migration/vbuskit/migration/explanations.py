@@ -216,10 +216,11 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "network-missing": Explanation(
         IF,
-        "the interface or socket that a card stands on is not there",
-        "vbusd opens the back end when the device is added, and adds none without.",
+        "the tap or socket that a card stands on is not there, or another device has it",
+        "vbusd adds no device whose socket does not answer, or whose tap another one has. A tap that is "
+        "not there it makes, but down and in no bridge: the guest would run on without a network.",
         HOST,
-        "Make it there under the same name.",
+        "Make it there under the same name, and free.",
     ),
     "backend-unknown": Explanation(
         IF,
@@ -276,9 +277,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "disk-block-size": Explanation(
         IF,
-        "the image there cannot be read by the guest's blocks",
-        "A partition table does not survive another block size, and a disk of 4096 bytes a block serves "
-        "no 512.",
+        "the image there has another block size",
+        "A disk has the block size of the device below it. After a move the guest compares, and its disk "
+        "fails when it is another one: a partition table does not survive that.",
         "docs/protocol.md, vblk",
         "Put a loop device with the guest's block size over it.",
     ),
@@ -290,8 +291,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Judge with the release that captured the guest; the hosts may stay as they are.",
     ),
     "same-host": Explanation(
-        YES,
-        "the guest runs there already",
+        (Verdict.YES, Verdict.NO),
+        "the guest runs there already; no, when a host of another name has that one's identity",
         "The identity of the destination is that of the guest's host. Some makers give all machines "
         "one, which libvirt takes for a "
         "move to the same host.",

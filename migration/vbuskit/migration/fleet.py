@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -189,9 +190,11 @@ def offer(
 def demand(
     asked: Asked, fields: Fields, guests: Sequence[GuestProfile], hosts: Sequence[HostProfile]
 ) -> None:
-    """The parts of guests; a device's UUID counts where a host has a mask for it."""
+    """The parts of guests; a device's UUID counts where the rule reads what a host has for it."""
     homes = frozenset(each.identity for each in hosts)
-    masked = frozenset(uuid for host in hosts for uuid in host.masks)
+    masks = chain.from_iterable(each.masks for each in hosts if "masks" in fields["host"])
+    held = chain.from_iterable(each.held.values() for each in hosts if "held" in fields["host"])
+    masked = frozenset((*masks, *held))
     names = tuple(name for name in fields["guest"] if name != "devices")
     numbers: dict[object, int] = {}
     for guest in guests:
@@ -201,7 +204,7 @@ def demand(
             value = told.limit[1] if told.limit else 0
             number = numbers.setdefault((shared, told), len(numbers))
             if number == len(asked.demands):
-                bus = Part("guest.bus", values(guest.bus, fields["guest.bus"]))
+                bus = Part("guest.bus", values(guest.bus, fields["guest.bus"]) | {"name": GUEST})
                 whole = values(guest, names, homes) | {"name": GUEST, "bus": bus}
                 if "devices" in fields["guest"]:
                     whole["devices"] = tuple(

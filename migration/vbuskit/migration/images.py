@@ -60,9 +60,10 @@ class Reach:
     tried: dict[int, Lock] = field(default_factory=dict)
 
     def image(self, path: str) -> Image | None:
-        """None: there is no such file or block device here, or its name is no text."""
-        with suppress(OSError, ValueError):
-            path.encode()
+        """None: there is no such file or block device here, or no profile may have its name."""
+        if not path.isprintable():
+            return None
+        with suppress(OSError):
             handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
             try:
                 return self._image(path, handle)

@@ -25,22 +25,23 @@ ALWAYS: tuple[Rule, ...] = (
     rules_machine.cpu,
     rules_bus.bridge,
     rules_bus.sizes,
-    rules_bus.rom,
     rules_devices.classes,
     rules_features.features,
     rules_devices.limits,
     rules_devices.backends,
     rules_disks.images,
 )
-# What stays where it is may have a local disk, the host's own CPU and a connector that cannot move.
+# What stays may have a local disk, the host's own CPU, a ROM, and a connector that cannot move.
 MOVING: tuple[Rule, ...] = (
     unknown_fields,
     rules_machine.pinned,
     rules_machine.libvirt,
     rules_bus.connector,
+    rules_bus.rom,
+    rules_disks.blocks,
     rules_disks.writers,
 )
-# They say yes: only told.
+# No other host's: of the guest's own, or only told.
 INFORMING: tuple[Rule, ...] = (rules_profile.same_host, rules_profile.drivers)
 RULES: tuple[Rule, ...] = (*ALWAYS, *MOVING)  # what decides about a move
 

@@ -3,7 +3,7 @@
 
 A rule that gets a `Part` and reads a field which is not in it raises `Unread`; whoever asked puts the field
 in and asks again. So a rule that comes to its end has read nothing else, whatever is in the other fields.
-Names are not told apart: each is `GUEST` or `HOST`, and so is each device's UUID that no host masks by.
+Names are not told apart: each is `GUEST` or `HOST`, and so is each device's UUID that no host tells of.
 """
 
 from __future__ import annotations

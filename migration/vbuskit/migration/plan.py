@@ -13,14 +13,14 @@ from itertools import pairwise
 
 from msgspec.structs import replace
 
-from vbuskit.migration.baseline import offered, version
+from vbuskit.migration.baseline import offered
 from vbuskit.migration.features import bit_name, each_bit, whole
 from vbuskit.migration.judge import judge
 from vbuskit.migration.judgement import ORDER, Judgement, Verdict
 from vbuskit.migration.profile import Groups, GuestDevice, GuestProfile, HostProfile
+from vbuskit.migration.remedies import masks_offloads
 
 RINGS = ("pairs", "queues")  # limits that a driver takes to the full; an MTU is the administrator's
-MASKS_OFFLOADS = (0, 2)  # the first release whose worker masks feature group 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,9 @@ def restarted(guest: GuestProfile, at: HostProfile) -> GuestProfile:
         bits = taken(offered(at, there, device.uuid))
         return replace(device, is_open=True, active=bits, limits=device.limits | rings)
 
-    return replace(guest, host=at.identity, devices=tuple(more(each) for each in guest.devices))
+    return replace(
+        guest, host=at.identity, host_name=at.name, devices=tuple(more(each) for each in guest.devices)
+    )
 
 
 def taken(bits: Groups) -> Groups:
@@ -148,5 +150,4 @@ def lost(guest: GuestProfile, less: GuestProfile) -> Iterator[str]:
 
 def can_mask(host: HostProfile, guest: GuestProfile, less: GuestProfile) -> bool:
     """The worker of v0.1 masked nothing of group 0 (docs/decisions.md)."""
-    release = version(host.release.partition("-")[0]) or MASKS_OFFLOADS
-    return release >= MASKS_OFFLOADS or all(group for _, group, _ in differences(guest, less))
+    return masks_offloads(host.release) or all(group for _, group, _ in differences(guest, less))

@@ -100,7 +100,8 @@ class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host
 
     mask:     feature bits by type and group that the administrator takes from every device
     masks:    the same of single devices, by UUID
-    networks: what a card's back end may name here (tap, macvtap, socket)
+    networks: what a card's back end may name here (taps that are up, sockets)
+    held:     those of them that a device here has open, by the device's UUID: nobody else can
     unknown:  JSON paths of fields that this release does not know, with their values
     """
 
@@ -119,6 +120,7 @@ class HostProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="host
     mask: dict[Name, Groups] = field(default_factory=dict)
     masks: Masks = field(default_factory=dict)
     networks: tuple[Name, ...] = ()
+    held: dict[Name, UUID] = field(default_factory=dict)
     images: tuple[Image, ...] = ()
     unknown: Unknown = field(default_factory=dict)
 
@@ -146,23 +148,28 @@ class GuestDevice(Struct, frozen=True, kw_only=True):
 
 
 class GuestBus(Struct, frozen=True, kw_only=True):
-    """The bridge as the guest has it. window in MiB; rom: bytes of the option ROM's bar, 0: none.
+    """The bridge as the guest has it. name: that vbusd knows it by; none: the guest's own.
 
+    window in MiB; rom: bytes of the option ROM's bar, 0: none.
+
+    romsize: its domain says that size, so that the file may be smaller
     master: how its domain says master=on: <qemu:override>, or -global in <qemu:commandline>
     """
 
     version: Count
     features: Wide = 0
+    name: Text = ""
     connector: Name = "ivshmem"
     window: Count
     vectors: Count
     queues: Count = 0
     rom: Count = 0
+    romsize: bool = False
     master: Literal["override", "global"] = "override"
 
 
 class GuestProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="guest"):
-    """A guest. `host`: the identity of the one that it runs on; `drivers`: versions by name, as it says."""
+    """A guest. `host`, `host_name`: of the one that it runs on; `drivers`: versions by name, as it says."""
 
     schema: Schema
     identity: UUID
@@ -170,6 +177,7 @@ class GuestProfile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="gue
     release: Name
     captured: Name
     host: UUID | None = None
+    host_name: Text = ""
     arch: Name
     machine: Name
     cpu: Name

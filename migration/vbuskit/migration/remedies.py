@@ -28,7 +28,7 @@ def version(text: str) -> tuple[int, ...]:
 def unmask(guest: GuestProfile, device: GuestDevice, host: HostProfile, group: int) -> str:
     """Of what is masked that which this guest does not use may stay so."""
     used = device.active.get(group, 0)
-    bus = quote(guest.name)
+    bus = quote(guest.bus.name or guest.name)
     commands = []
     if of_all := host.mask.get(device.type, {}).get(group, 0):
         commands.append(f"vbuskit host mask {bus} {group} {of_all & ~used:#x}")
@@ -40,12 +40,24 @@ def unmask(guest: GuestProfile, device: GuestDevice, host: HostProfile, group: i
 
 def reopen(guest: GuestProfile, device: GuestDevice, group: int, bits: int) -> str:
     """The guest does without, before it moves."""
-    bus = quote(guest.name)
+    bus = quote(guest.bus.name or guest.name)
+    where = "at the source" if group or masks_offloads(guest.release) else THIRD_HOST
     return (
-        f"at the source: vbuskit host mask {bus} {group} {bits:#x} --device {device.uuid}, then have the "
+        f"{where}: vbuskit host mask {bus} {group} {bits:#x} --device {device.uuid}, then have the "
         f"guest re-open it: reload {device.type} in the guest, or vbuskit host remove {bus} "
         f"--device {device.uuid} and add it again"
     )
+
+
+MASKS_OFFLOADS = (0, 2)  # the first release whose worker masks feature group 0 (docs/decisions.md)
+THIRD_HOST = (
+    "on a third host, of vbuskit 0.2 or later, to which it moves first (`vbuskit gate plan GUEST SOURCE "
+    "DESTINATION --through HOST...` finds one)"
+)
+
+
+def masks_offloads(release: str) -> bool:
+    return (version(release) or MASKS_OFFLOADS) >= MASKS_OFFLOADS
 
 
 BUILT_IN = ("venet-loopback", "venet-tap", "venet-passt", "vblk-file")
@@ -70,9 +82,15 @@ MANY = {"pairs": (3, 0x2), "queues": (3, 0x2)}  # the group and bit without whic
 
 
 def network(device: GuestDevice, host: HostProfile) -> str:
+    """A tap of one queue: vbusd opens no other."""
     name = quote(device.backend)
-    if device.backend.startswith("/"):
+    if is_socket(device):
         return f"on {host.name}: passt --socket {name}"
     return (
-        f"on {host.name}: ip tuntap add dev {name} mode tap multi_queue vnet_hdr, and put it into its bridge"
+        f"on {host.name}: ip tuntap add dev {name} mode tap && ip link set dev {name} master BRIDGE up, or, "
+        "when something there does so with whatever vbusd makes, add the name to networks in the profile"
     )
+
+
+def is_socket(device: GuestDevice) -> bool:
+    return device.backend.startswith("/")

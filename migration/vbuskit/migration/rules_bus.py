@@ -50,9 +50,13 @@ def sizes(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
 
 
 def rom(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
-    """A ROM is a block of memory that moves along: both sides need one, of one size."""
+    """A ROM is a block of memory that moves along: both sides need one, of one size.
+
+    What the domain says moves along as well; below that size QEMU takes any file.
+    """
     mine, there = guest.bus.rom, host.bus.rom
-    if mine and mine != there:
+    fits = 0 < there <= mine if guest.bus.romsize else there == mine
+    if mine and not fits:
         what = f"{host.name}'s would get {there} bytes" if there else f"{host.name} has none"
         yield require(
             "rom-size" if there else "rom-missing",
@@ -60,7 +64,7 @@ def rom(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
             f"option ROM of {mine} bytes",
             f"{what}, and QEMU loads it only into as many as it had",
             f"copy the file that the domain names as romfile to {host.name}, say romsize={mine} in its "
-            "<qemu:override>, and rom of the bus in the profile",
+            f"<qemu:override>, and capture {host.name} with --rom FILE",
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from vbuskit.migration.judgement import Finding, Side, refuse, require
 from vbuskit.migration.profile import GuestDevice, GuestProfile, HostProfile
-from vbuskit.migration.remedies import add_class, lower, network, update
+from vbuskit.migration.remedies import add_class, is_socket, lower, network, update
 
 # What every class of a type has: a host that tells no limit has these.
 LEAST = {"mtu": 1500, "pairs": 1, "queues": 1}
@@ -84,17 +84,12 @@ def limit(
 def backends(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
     """Interfaces and sockets; images have rules of their own. No back end is told: it needs none."""
     for device in guest.devices:
-        if not device.backend or device.type == "vblk" or device.backend in host.networks:
+        if not device.backend or device.type == "vblk":
             continue
-        if device.type == "venet":
-            yield require(
-                "network-missing",
-                Side.DESTINATION,
-                device.backend,
-                f"{host.name} has no such interface or socket, and the card's device would not be made",
-                network(device, host),
-                of=device.uuid,
-            )
+        if device.backend in host.networks:
+            yield from held(device, host)
+        elif device.type == "venet":
+            yield missing(device, host)
         elif all(image.path != device.backend for image in host.images):
             yield require(
                 "backend-unknown",
@@ -104,3 +99,33 @@ def backends(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
                 f"make it on {host.name}, and capture that again",
                 of=device.uuid,
             )
+
+
+def held(device: GuestDevice, host: HostProfile) -> Iterator[Finding]:
+    """It may be the guest's own, made before the guest comes."""
+    holder = host.held.get(device.backend, device.uuid)
+    if holder != device.uuid:
+        yield require(
+            "network-missing",
+            Side.DESTINATION,
+            device.backend,
+            f"device {holder} of {host.name} has it open, and it serves one",
+            f"remove that device on {host.name}, or give it another one, and capture {host.name} again",
+            "name another one in the domain that goes there (virsh migrate --xml)",
+            of=device.uuid,
+        )
+
+
+def missing(device: GuestDevice, host: HostProfile) -> Finding:
+    """A tap is no more than a name: vbusd makes one, but only its administrator knows where it leads."""
+    return require(
+        "network-missing",
+        Side.DESTINATION,
+        device.backend,
+        f"nobody listens there on {host.name}, and vbusd makes no such device"
+        if is_socket(device)
+        else f"{host.name} has no such tap that is up and free, and the one that vbusd makes is down and in "
+        "no bridge",
+        network(device, host),
+        of=device.uuid,
+    )

@@ -10,18 +10,18 @@ from vbuskit.migration.judgement import Finding, Side, require
 from vbuskit.migration.profile import GuestDevice, GuestProfile, HostProfile, Image
 
 
-def disks(guest: GuestProfile) -> Iterator[GuestDevice]:
-    return (device for device in guest.devices if device.type == "vblk" and device.backend)
-
-
-def image_of(device: GuestDevice, host: HostProfile) -> Image | None:
-    return next((image for image in host.images if image.path == device.backend), None)
+def disks(guest: GuestProfile, host: HostProfile) -> Iterator[tuple[GuestDevice, Image | None]]:
+    """A module's device, too, when what it stands on is an image there."""
+    there = {image.path: image for image in host.images}
+    for device in guest.devices:
+        image = there.get(device.backend)
+        if device.backend and (device.type == "vblk" or image):
+            yield device, image
 
 
 def images(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
     """Also of a device that is closed: the back end is the host's, and is opened without the guest."""
-    for device in disks(guest):
-        image = image_of(device, host)
+    for device, image in disks(guest, host):
         path = quote(device.backend)
         if not image:
             yield require(
@@ -51,26 +51,32 @@ def images(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
                 f"on {host.name}: truncate -s {device.capacity} {path}, or see why it is not the same image",
                 of=device.uuid,
             )
-        if device.block_size and image.block_size > device.block_size:
+
+
+def writers(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
+    for device, image in disks(guest, host):
+        if image and not image.shared:
+            yield local(device, host)
+        elif image and not device.read_only and image.lock != "ofd":
+            yield unlocked(device, host, image)
+
+
+def blocks(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
+    """The guest compares, and its disk fails: also when they are smaller there."""
+    for device, image in disks(guest, host):
+        if image and device.block_size and image.block_size not in (0, device.block_size):
             yield require(
                 "disk-block-size",
                 Side.DESTINATION,
                 device.backend,
                 f"the guest's blocks have {device.block_size} bytes, and {host.name} reads it by "
-                f"{image.block_size} at least",
-                f"on {host.name}: losetup --find --show --sector-size {device.block_size} {path}, and name "
-                "that loop device in the domain that goes there",
+                f"{image.block_size}",
+                f"on {host.name}: losetup --find --show --sector-size {device.block_size} "
+                f"{quote(device.backend)}, and name that loop device in the domain that goes there",
+                f"when the domain itself says block_size={device.block_size}: say so of the image in the "
+                "profile",
                 of=device.uuid,
             )
-
-
-def writers(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
-    for device in disks(guest):
-        image = image_of(device, host)
-        if image and not image.shared:
-            yield local(device, host)
-        elif image and not device.read_only and image.lock != "ofd":
-            yield unlocked(device, host, image)
 
 
 def local(device: GuestDevice, host: HostProfile) -> Finding:

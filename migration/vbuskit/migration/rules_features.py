@@ -28,6 +28,7 @@ def lost(
     masks = (host.mask.get(device.type, {}), host.masks.get(device.uuid, {}))
     offered = has & ~(masks[0].get(group, 0) | masks[1].get(group, 0))
     gone = active & ~whole(device.type, group, active & offered)
+    unmasked = whole(device.type, group, active & has)
     for bit in each_bit(gone):
         cause = bit if not offered & bit else needs(device.type, group, bit) & active & ~offered
         if cause != bit:
@@ -36,7 +37,7 @@ def lost(
             rule, why = "feature-masked", f"{host.name} masks it"
         else:
             rule, why = "feature-missing", f"class {there.name} of {host.name} does not have it"
-        there_is = has & cause
+        there_is = (has if cause == bit else unmasked) & bit
         yield (require if there_is else refuse)(
             rule,
             Side.DESTINATION,

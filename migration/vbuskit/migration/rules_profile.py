@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What is only told: whose host it is, and drivers' versions."""
+"""Whose host it is, and what is only told: drivers' versions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vbuskit.migration.judgement import Finding, Side, note
+from vbuskit.migration.judgement import Finding, Side, note, refuse
 from vbuskit.migration.profile import GuestProfile, HostProfile
 
 
@@ -14,7 +14,18 @@ def is_same_host(guest: GuestProfile, host: HostProfile) -> bool:
 
 
 def same_host(guest: GuestProfile, host: HostProfile) -> Iterator[Finding]:
-    if is_same_host(guest, host):
+    if not is_same_host(guest, host):
+        return
+    if guest.host_name not in ("", host.name):
+        yield refuse(
+            "same-host",
+            Side.DESTINATION,
+            str(host.identity),
+            f"{guest.host_name}, where {guest.name} runs, has the identity of {host.name}, and libvirt "
+            "takes them for one host",
+            "give each a host_uuid of its own in /etc/libvirt/libvirtd.conf, and capture both again",
+        )
+    else:
         yield note(
             "same-host",
             Side.DESTINATION,

@@ -27,8 +27,8 @@ def put(words: Any, path: str, value: Any) -> None:
     *where, name = steps_of(path)
     try:
         place = at(words, where)
-    except LookupError as error:
+        place[name] = value
+    except (LookupError, TypeError) as error:
         raise Refused(
             f"{path}: what it belonged to is gone", hint="take it out of `unknown` as well"
         ) from error
-    place[name] = value

@@ -82,7 +82,7 @@ def told(shared: HostProfile) -> Iterator[str]:
 
 def commands(host: HostProfile, shared: HostProfile, guest: GuestProfile | None) -> Iterator[str]:
     """For the shell; a pin of one class is a line for each of the guest's devices of that class."""
-    bus = quote(guest.name) if guest else "BUS"
+    bus = quote(guest.bus.name or guest.name) if guest else "BUS"
     for pin in pins(host, shared):
         for device in targets(pin, guest):
             where = f" --device {device}" if device else ""

@@ -26,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="is it reachable here, and how is it locked",
     )
+    host.add_argument("--rom", type=Path, metavar="FILE", help="the option ROM that domains name as romfile")
     guest = kinds.add_parser("guest", help="what a guest that runs here consumes")
     guest.add_argument("name", metavar="NAME", help="as libvirt has it")
     guest.add_argument(
@@ -54,7 +55,7 @@ def main(options: argparse.Namespace) -> Exit:
             assert virt is not None
             done = canonical(capture.capture_guest(vbusd, virt, options.name, agent=not options.no_agent))
         else:
-            done = canonical(capture.capture_host(vbusd, virt, options.image))
+            done = canonical(capture.capture_host(vbusd, virt, options.image, options.rom))
     if virt is None:
         print(
             "vbuskit: without libvirt: the identity is derived from /etc/machine-id, and machine types and "
