@@ -141,17 +141,21 @@ def transfer(
 EXCHANGE = """
 set -e
 trap 'rm -f {base} {base}.got' EXIT
-cd /sys/class/net/{name}/statistics
+look() {{
+    while read -r card _ _ _ _ _ _ _ _ length passed _; do
+        [ "$card" = {name}: ] && return
+    done </proc/net/dev
+}}
 head -c {count} /dev/urandom >{base}
-read -r frames <tx_packets
-read -r bytes <tx_bytes
+look
+bytes=$length frames=$passed
 exec 3<>/dev/tcp/{address}/{port}
 cat {base} >&3
 head -c 1 <&3 >{base}.got
-read -r more <tx_packets
-read -r longer <tx_bytes
+look
+bytes=$((length - bytes)) frames=$((passed - frames))
 cat <&3 >>{base}.got
-echo $((longer - bytes)) $((more - frames))
+echo $bytes $frames
 stat -c %s {base} {base}.got
 sha256sum <{base}
 sha256sum <{base}.got
