@@ -61,10 +61,11 @@ def grid(guests: Sequence[GuestProfile], hosts: Sequence[HostProfile]) -> Grid:
             for each in demands:
                 found.ifs[number] |= asked.ifs[each]
                 found.nos[number] |= asked.nos[each]
-    homes = {host.identity: number for number, host in enumerate(hosts)}
+    homes: dict[UUID | None, list[int]] = {}  # more than one when a host was captured twice
+    for number, host in enumerate(hosts):
+        homes.setdefault(host.identity, []).append(number)
     for number, guest in enumerate(guests):
-        if guest.host in homes:
-            home = homes[guest.host]
+        for home in homes.get(guest.host, ()):
             verdict = judge(guest, hosts[home]).verdict
             found.ifs[number] = put(found.ifs[number], home, verdict is Verdict.IF)
             found.nos[number] = put(found.nos[number], home, verdict is Verdict.NO)
