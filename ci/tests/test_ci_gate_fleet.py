@@ -304,7 +304,24 @@ def test_two_profiles_of_one_host_are_refused(
 ) -> None:
     paths = written(tmp_path / "pool", OLD, replace(NEW, identity=OLD.identity))
     assert cli.main(["gate", verb, *paths]) == Exit.REFUSED
-    assert "1.json: $.identity is that of" in capsys.readouterr().err
+    assert (
+        f"{paths[0]} (old) and {paths[1]} (new): have one identity, {OLD.identity}\n"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("verb", ["baseline", "matrix", "diff next", "release next", "state next"])
+def test_a_path_that_no_file_can_have_is_one_line(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    assert cli.main(["gate", *verb.split(), "n" * 300]) in (Exit.BLOCKED, Exit.USAGE)
+    assert capsys.readouterr().err.startswith(f"vbuskit: {'n' * 300}: ")
+
+
+def test_where_nothing_can_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = written(tmp_path / "pool", OLD)
+    assert cli.main(["gate", "matrix", path, "--out", str(tmp_path)]) == Exit.BLOCKED
+    assert capsys.readouterr().err.startswith(f"vbuskit: {tmp_path}: Is a directory\n")
 
 
 def test_a_folder_without_profiles_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

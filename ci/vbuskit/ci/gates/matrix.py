@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from vbuskit.base import artifact
 from vbuskit.base.errors import Exit, printable
+from vbuskit.ci.gates import output
 from vbuskit.ci.gates.profiles import guests_of, hosts_of
 from vbuskit.migration.fleet import Grid, between, grid
 from vbuskit.migration.judgement import Verdict
@@ -38,7 +38,7 @@ def main(options: argparse.Namespace) -> Exit:
     found = grid(guests_of(options.guests), hosts) if options.guests else between(hosts)
     text = FORMATS[options.format](found)
     if options.out:
-        artifact.write(options.out, text)
+        output.write(options.out, text)
     else:
         sys.stdout.write(text)
     return Exit.OK

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+"""`--out FILE`: written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vbuskit.base import artifact
+from vbuskit.base.errors import Blocked, printable
+
+
+def write(path: Path, content: bytes | str) -> None:
+    try:
+        artifact.write(path, content)
+    except OSError as error:
+        raise Blocked(printable(f"{path}: {error.strerror}"), hint="name another file with --out") from error
