@@ -280,6 +280,13 @@ def test_the_matrix_is_words_letters_and_csv(tmp_path: Path, capsys: pytest.Capt
     assert rows[2] == ["new", "no", "yes", "yes-if"]
 
 
+def test_every_host_of_a_large_fleet_is_named() -> None:
+    hosts = [host(f"rack{number:04}-{'x' * 30}") for number in range(300)]
+    first, *rows = matrix.as_text(between(hosts)).splitlines()
+    assert first.removeprefix("to: ").split(", ") == [each.name for each in hosts]
+    assert rows[0].endswith("Y" * 300)
+
+
 def test_guests_have_rows_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path / "guests", GUEST, replace(consumer(NEW), name="vm2"))
     words = [*written(tmp_path / "pool", OLD, NEW), "--guests", str(tmp_path / "guests"), "--format", "json"]

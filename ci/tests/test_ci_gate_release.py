@@ -114,3 +114,14 @@ def test_a_program_gets_an_object_for_each_pair(without_tso6: str, capsys: Captu
 )
 def test_words_that_name_no_two_releases_are_a_usage_error(words: list[str]) -> None:
     assert cli.main(["gate", "release", *words]) == Exit.USAGE
+
+
+def test_where_nothing_can_be_written_is_one_line(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vbuskit.migration.offer.offer", lambda run, tree, defect: named("next"))
+    assert cli.main(["gate", "release", "--write", "--output", str(tmp_path)]) == Exit.BLOCKED
+    assert capsys.readouterr().err.startswith(f"vbuskit: {tmp_path}: Is a directory\n")
+    (tmp_path / "next.json").touch()
+    assert cli.main(["gate", "release", "--write", "--output", str(tmp_path / "next.json")]) == Exit.OK
+    assert (tmp_path / "next.json").read_text() == NEXT.read_text()

@@ -244,6 +244,11 @@ def test_on_its_own_host_a_guest_is_judged_by_the_judge_itself(monkeypatch: pyte
     assert found.letters(0) == usual.letters(0)[0] + "?" + usual.letters(0)[2]
 
 
+def test_a_fleet_without_hosts_or_guests_has_no_cells() -> None:
+    check([consumer(some_host(1))], [])
+    check([], [some_host(1)])
+
+
 def test_a_host_that_is_there_twice_is_a_guests_own_host_twice() -> None:
     host = replace(some_host(1), bus=HostBus(version=1, connectors=("file",)))
     check([replace(consumer(host), host=host.identity), consumer(some_host(2))], [host, host, some_host(2)])

@@ -17,7 +17,7 @@ from vbuskit.base.run import Runner
 from vbuskit.drivers.build import host_programs
 from vbuskit.migration import HostProfile, Verdict, judge
 from vbuskit.migration.features import whole
-from vbuskit.migration.offer import BUS, DEVICE, MAC, asking, offer, write
+from vbuskit.migration.offer import BUS, DEVICE, MAC, asking, offer, text
 from vbuskit.migration.profile import DeviceClass, GuestBus, GuestDevice, GuestProfile, HostBus
 from vbuskit.migration.reading import release_profile
 from vbuskit.migration.release import Release, losses, masks
@@ -110,6 +110,16 @@ def test_what_is_lost_is_named_with_the_guests_that_cannot_go_there(new: Release
     assert str(next(losses(OLD, new))).startswith(line)
 
 
+def test_an_option_rom_of_another_size_is_lost_and_a_new_one_strands_nobody() -> None:
+    small, large = (replace(OLD, bus=replace(OLD.bus, rom=size)) for size in (32768, 65536))
+    for new in (large, OLD):
+        (found,) = losses(small, new)
+        assert (found.subject, found.guests) == ("bridge: rom", "guests with an option ROM of 32768 bytes")
+        host = replace(HOST, bus=new.bus)
+        assert judge(replace(GUEST, bus=replace(GUEST.bus, rom=32768)), host).verdict is not Verdict.YES
+    assert list(losses(OLD, small)) == list(losses(small, small)) == []
+
+
 def test_a_limit_that_is_told_anew_and_less_than_what_every_class_has_is_lost() -> None:
     silent = replace(OLD, classes=(replace(CARD, limits={}),))
     told = replace(OLD, classes=(replace(CARD, limits={"mtu": 1400, "pairs": 1, "rings": 1}),))
@@ -183,7 +193,7 @@ def usable(groups: dict[int, int]) -> dict[int, int]:
 def test_the_profile_of_this_tree_is_what_its_own_programs_offer(tmp_path: Path) -> None:
     now = built()
     assert now == named("next"), "run ./vbuskit gate release --write, and read what has changed"
-    write(now, tmp_path / "next.json")
+    (tmp_path / "next.json").write_text(text(now))
     assert release_profile(tmp_path / "next.json") == now
 
 
@@ -204,6 +214,10 @@ def test_a_device_that_is_there_offers_what_the_profile_has(tmp_path: Path) -> N
 def test_a_planted_loss_of_a_released_feature_is_found() -> None:
     lost = [str(each) for old in released() for each in losses(old, built("feature"))]
     assert "venet-tap: venet sg.tso6: offered -> gone: guests with a venet-tap that use it" in lost
+
+
+def test_a_profile_is_written_as_the_tree_has_it() -> None:
+    assert text(named("next")) == NEXT.read_text()
 
 
 def test_each_release_that_was_made_has_a_profile() -> None:

@@ -45,7 +45,8 @@ class Grid:
     def letters(self, guest: int) -> str:
         """A letter a host: Y, ? or N."""
         digits = int(f"{self.nos[guest]:b}", 16) * 2 + int(f"{self.ifs[guest]:b}", 16)
-        return f"{digits:0{len(self.hosts)}x}"[::-1].translate({48: "Y", 49: "?", 50: "N"})
+        shown = f"{digits:0{len(self.hosts)}x}" if self.hosts else ""
+        return shown[::-1].translate({48: "Y", 49: "?", 50: "N"})
 
     def counts(self) -> dict[Verdict, int]:
         nos, ifs = (sum(each.bit_count() for each in rows) for rows in (self.nos, self.ifs))

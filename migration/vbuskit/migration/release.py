@@ -73,6 +73,10 @@ def bridge_losses(old: HostBus, new: HostBus) -> Iterator[Loss]:
     for name in old.connectors:
         if name not in new.connectors:
             yield Loss(f"bridge: connector {name}", "offered", "gone", f"guests that come by {name}")
+    if old.rom and old.rom != new.rom:
+        yield Loss(
+            "bridge: rom", str(old.rom), str(new.rom), f"guests with an option ROM of {old.rom} bytes"
+        )
     for name in (*FLOORS, *CEILINGS):
         was, now = getattr(old, name), getattr(new, name)
         if name in FLOORS and now > was:

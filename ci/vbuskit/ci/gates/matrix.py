@@ -45,15 +45,13 @@ def main(options: argparse.Namespace) -> Exit:
 
 
 def as_text(found: Grid) -> str:
-    """A row a guest; its letters stand in the order of the hosts."""
-    width = max((len(each.name) for each in found.guests), default=0)
-    rows = [
-        f"{guest.name:{min(width, 40)}}  {found.letters(number)}"
-        for number, guest in enumerate(found.guests)
-    ]
+    """A row a guest; its letters stand in the order of the hosts, and no line is cut short."""
+    names = [printable(each.name) for each in found.guests]
+    width = min(max(map(len, names), default=0), 40)
+    rows = [f"{name:{width}}  {found.letters(number)}" for number, name in enumerate(names)]
     counts = ", ".join(f"{count} {verdict}" for verdict, count in found.counts().items())
-    hosts = ", ".join(each.name for each in found.hosts)
-    return "".join(f"{printable(line)}\n" for line in (f"to: {hosts}", *rows, counts))
+    hosts = ", ".join(printable(each.name) for each in found.hosts)
+    return "".join(f"{line}\n" for line in (f"to: {hosts}", *rows, counts))
 
 
 def as_csv(found: Grid) -> str:
