@@ -142,6 +142,18 @@ def test_the_baseline_is_a_host_that_a_guest_can_be_checked_against(
     assert found["commands"] == {"old": [], "new": ["vbuskit host mask BUS 0 0x40  # venet sg.uso"]}
 
 
+def test_a_mask_that_a_release_does_not_heed_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = written(tmp_path / "pool", OLD, replace(NEW, release="0.1.0"))
+    assert cli.main(["gate", "baseline", *paths]) == Exit.OK
+    said = capsys.readouterr().out
+    assert (
+        "mask BUS 0 0x40  # venet sg.uso; vbuskit 0.1.0 does not heed it: start the guest elsewhere\n"
+        in said
+    )
+
+
 def test_where_a_group_is_two_types_the_mask_is_each_devices(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

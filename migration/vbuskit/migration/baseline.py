@@ -28,6 +28,7 @@ from vbuskit.migration.profile import (
 from vbuskit.migration.remedies import version
 from vbuskit.migration.rules_machine import OVERRIDE_SINCE
 
+MASKS_OFFLOADS = (0, 2)  # the first release whose worker masks feature group 0
 OURS = "https://vbuskit.invalid/gate/"
 # Of CPU models that are known by age, the later is taken; others are known by their names alone.
 CPUS = (
@@ -71,6 +72,11 @@ def offered(host: HostProfile, there: DeviceClass, device: UUID | None = None) -
         group: bits & ~of_type.get(group, 0) & ~own.get(group, 0) for group, bits in there.groups.items()
     }
     return {group: whole(there.type, group, bits) for group, bits in rest.items()}
+
+
+def masks_group(host: HostProfile, group: int) -> bool:
+    """The worker of v0.1 masked nothing of group 0 (docs/decisions.md)."""
+    return bool(group) or (version(host.release) or MASKS_OFFLOADS) >= MASKS_OFFLOADS
 
 
 def newest(machines: Sequence[str]) -> str | None:

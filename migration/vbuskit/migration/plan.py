@@ -14,15 +14,14 @@ from shlex import quote
 
 from msgspec.structs import replace
 
-from vbuskit.migration.baseline import all_masks, offered
+from vbuskit.migration.baseline import all_masks, masks_group, offered
 from vbuskit.migration.features import BITS, bit_name, each_bit, whole
 from vbuskit.migration.judge import judge
 from vbuskit.migration.judgement import ORDER, Judgement, Verdict
 from vbuskit.migration.profile import Groups, GuestDevice, GuestProfile, HostProfile, Masks
-from vbuskit.migration.remedies import MANY, version
+from vbuskit.migration.remedies import MANY
 
 RINGS = ("pairs", "queues")  # limits that a driver takes to the full; an MTU is the administrator's
-MASKS_OFFLOADS = (0, 2)  # the first release whose worker masks feature group 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +177,4 @@ def commands(guest: GuestProfile, under: HostProfile, lacking: Masks) -> Iterato
 
 
 def can_mask(host: HostProfile, lacking: Masks) -> bool:
-    """The worker of v0.1 masked nothing of group 0 (docs/decisions.md)."""
-    release = version(host.release) or MASKS_OFFLOADS
-    return release >= MASKS_OFFLOADS or not any(0 in groups for groups in lacking.values())
+    return masks_group(host, 0) or not any(0 in groups for groups in lacking.values())

@@ -16,7 +16,7 @@ import msgspec
 from vbuskit.base.errors import Exit, printable
 from vbuskit.ci.gates.profiles import hosts_of
 from vbuskit.drivers.description import QEMU
-from vbuskit.migration.baseline import Baseline, Pin, baseline, newest, newest_cpu, pins
+from vbuskit.migration.baseline import Baseline, Pin, baseline, masks_group, newest, newest_cpu, pins
 from vbuskit.migration.features import bit_name, each_bit
 from vbuskit.migration.profile import EMULATED, GuestProfile, HostProfile
 from vbuskit.migration.reading import guest_profile
@@ -87,9 +87,11 @@ def commands(host: HostProfile, shared: HostProfile, guest: GuestProfile | None)
     """For the shell; a pin of one class is a line for each of the guest's devices of that class."""
     bus = quote(guest.name) if guest else "BUS"
     for pin in pins(host, shared, guest):
+        heeded = masks_group(host, pin.group)
+        but = "" if heeded else f"; vbuskit {host.release} does not heed it: start the guest elsewhere"
         for device in targets(pin, guest):
             where = f" --device {device}" if device else ""
-            comment = printable(", ".join(pin.names))
+            comment = printable(f"{', '.join(pin.names)}{but}")
             yield f"vbuskit host mask {bus} {pin.group} {pin.bits:#x}{where}  # {comment}"
 
 
