@@ -154,6 +154,19 @@ def test_a_mask_that_a_release_does_not_heed_says_so(
     )
 
 
+def test_rings_that_no_mask_makes_fewer_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few, many = (
+        replace(each, classes=(replace(OLD.classes[0], limits={"pairs": pairs, "mtu": 1500 * pairs}),))
+        for each, pairs in ((OLD, 2), (NEW, 8))
+    )
+    assert cli.main(["gate", "baseline", *written(tmp_path / "pool", few, many)]) == Exit.OK
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("on ")]
+    assert said == [
+        "on new: # class venet-tap has 8 pairs, and all have 2: no mask makes it that; "
+        "a mask of venet config.pairs leaves 1"
+    ]
+
+
 def test_where_a_group_is_two_types_the_mask_is_each_devices(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

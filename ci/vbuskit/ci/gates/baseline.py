@@ -20,7 +20,7 @@ from vbuskit.migration.baseline import Baseline, Pin, baseline, masks_group, new
 from vbuskit.migration.features import bit_name, each_bit
 from vbuskit.migration.profile import EMULATED, GuestProfile, HostProfile
 from vbuskit.migration.reading import guest_profile
-from vbuskit.migration.remedies import version
+from vbuskit.migration.remedies import MANY, version
 from vbuskit.migration.rules_machine import OVERRIDE_SINCE
 
 ROMSIZE = 65536  # least, where the ROMs of a pool differ: a later one fits, and so the bar stays
@@ -93,6 +93,20 @@ def commands(host: HostProfile, shared: HostProfile, guest: GuestProfile | None)
             where = f" --device {device}" if device else ""
             comment = printable(f"{', '.join(pin.names)}{but}")
             yield f"vbuskit host mask {bus} {pin.group} {pin.bits:#x}{where}  # {comment}"
+    yield from rings(host, shared)
+
+
+def rings(host: HostProfile, shared: HostProfile) -> Iterator[str]:
+    """Comments: a guest that starts there takes more than all have, unless a mask leaves it one."""
+    keeps = {each.name: each.limits for each in shared.classes}
+    for each in host.classes:
+        for name, (group, bit) in MANY.items():
+            least, most = keeps.get(each.name, {}).get(name), each.limits.get(name, 0)
+            if least is not None and most > least:
+                yield printable(
+                    f"# class {each.name} has {most} {name}, and all have {least}: no mask makes it that; "
+                    f"a mask of {bit_name(each.type, group, bit)} leaves 1"
+                )
 
 
 def targets(pin: Pin, guest: GuestProfile | None) -> list[str]:
