@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 from vbuskit.base.errors import Exit, UsageError, printable
 from vbuskit.ci.gates.check import EXITS, as_json
 from vbuskit.ci.gates.profiles import hosts_of
+from vbuskit.migration.baseline import masks_group
 from vbuskit.migration.judgement import worst
 from vbuskit.migration.plan import Plan, Route, plan
+from vbuskit.migration.profile import HostProfile
 from vbuskit.migration.reading import guest_profile
 
 
@@ -38,9 +40,14 @@ def main(options: argparse.Namespace) -> Exit:
             hint="name first the host that it runs on; after a move capture the guest again",
         )
     there = {each.identity for each in chain}
-    found = plan(guest, chain, [each for each in hosts_of(options.through) if each.identity not in there])
-    names = [each.name for each in chain]
-    print(json.dumps(whole(found), indent=1) if options.json else "\n".join(lines(names, found)))
+    others = [each for each in hosts_of(options.through) if each.identity not in there]
+    found = plan(guest, chain, others)
+    if options.json:
+        print(json.dumps(whole(found), indent=1))
+    else:
+        print(
+            "\n".join([*lines([each.name for each in chain], found), *why_stuck(found, [*chain, *others])])
+        )
     return EXITS[worst(each.verdict for each in found.hops)]
 
 
@@ -64,6 +71,15 @@ def lines(names: list[str], found: Plan) -> Iterator[str]:
         yield from (f"  on {printable(route.via)}: {printable(each)}" for each in route.commands)
     for start, end in found.stuck:
         yield printable(f"no way from {start} to {end} over these hosts")
+
+
+def why_stuck(found: Plan, hosts: Sequence[HostProfile]) -> Iterator[str]:
+    """The remedies of a hop speak of a mask at the source, which not every release heeds."""
+    old = [each.name for each in hosts if not masks_group(each, 0)]
+    if found.stuck and old:
+        yield printable(
+            f"no mask of group 0 is heeded on {', '.join(old)}: --through a later vbuskit, or update"
+        )
 
 
 def told(route: Route) -> str:
