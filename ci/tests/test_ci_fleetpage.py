@@ -162,6 +162,27 @@ def test_enter_opens_the_reasons_and_remedies_of_a_cell_and_escape_goes_back(
     assert "Nothing is against it." in tab.run(f"{WHY}.innerText")
 
 
+def test_who_uses_keys_sees_where_they_go(tab: Tab, page: Path) -> None:
+    tab.visit(page)
+    shown = "[document.querySelector('.fleet'), why].map((each) => getComputedStyle(each).outlineStyle)"
+    tab.press("ArrowDown")
+    assert tab.run(shown) == ["solid", "none"]
+    tab.press("Enter")
+    assert tab.run(shown) == ["none", "solid"]
+    tab.press("Escape", "/")
+    assert tab.run(shown) == ["none", "none"]
+
+
+def test_a_word_that_is_yet_being_composed_is_not_left_by_enter(tab: Tab, page: Path) -> None:
+    tab.visit(page)
+    tab.press("/")
+    tab.run(
+        "document.activeElement.dispatchEvent(new KeyboardEvent('keydown',"
+        " {key: 'Enter', isComposing: true, bubbles: true}))"
+    )
+    assert tab.run("document.activeElement.name") == "from"
+
+
 def test_a_click_opens_a_cell_and_one_on_the_overview_goes_there(tab: Tab, page: Path) -> None:
     tab.visit(page)
     tab.click("#c2-3")

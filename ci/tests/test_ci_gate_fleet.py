@@ -18,6 +18,8 @@ from msgspec.structs import replace
 from vbuskit.base.errors import Exit
 from vbuskit.ci import cli
 from vbuskit.ci.gates import matrix
+from vbuskit.ci.gates.baseline import ALIAS
+from vbuskit.drivers.description import QEMU, BusDescription, domain_xml
 from vbuskit.migration import GuestProfile, HostProfile, Verdict, judge
 from vbuskit.migration.baseline import consumer
 from vbuskit.migration.fleet import between
@@ -76,8 +78,56 @@ def test_baseline_says_what_is_common_and_the_commands_that_keep_a_guest_to_it(
     root = ET.fromstring(f"<domain>{xml}</domain>")
     assert [each.get("machine") for each in root.iter("type")] == ["pc-q35-7.2"]
     assert [each.text for each in root.iter("model")] == ["qemu64"]
-    (size,) = root.iter("{http://libvirt.org/schemas/domain/qemu/1.0}property")
-    assert (size.get("name"), size.get("value")) == ("romsize", "65536")
+    assert properties(root) == {"master": "on"}
+
+
+def properties(domain: ET.Element) -> dict[str | None, str | None]:
+    return {each.get("name"): each.get("value") for each in domain.iter(f"{{{QEMU}}}property")}
+
+
+@pytest.mark.parametrize(
+    ("roms", "size"),
+    [((0, 65536), None), ((32768, 32768), 32768), ((32768, 65536), 65536), ((4, 99999), 131072)],
+)
+def test_the_domain_has_a_romsize_where_each_host_has_a_rom(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], roms: tuple[int, int], size: int | None
+) -> None:
+    pool = [
+        replace(each, bus=replace(each.bus, rom=rom)) for each, rom in zip((OLD, NEW), roms, strict=True)
+    ]
+    assert cli.main(["gate", "baseline", "--json", *written(tmp_path / "pool", *pool)]) == Exit.OK
+    xml = json.loads(capsys.readouterr().out)["domain"]
+    said = properties(ET.fromstring(f"<domain>{xml}</domain>"))
+    assert said == {"master": "on"} | ({"romsize": str(size)} if size else {})
+
+
+def test_where_a_libvirt_passes_over_overrides_the_domain_says_it_by_global(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = (replace(each, bus=replace(each.bus, rom=65536)) for each in (OLD, NEW))
+    paths = written(tmp_path / "pool", replace(old, libvirt="7.0.0"), new)
+    assert cli.main(["gate", "baseline", "--json", *paths]) == Exit.OK
+    root = ET.fromstring(f"<domain>{json.loads(capsys.readouterr().out)['domain']}</domain>")
+    assert [each.get("value") for each in root.iter(f"{{{QEMU}}}arg")] == [
+        *("-global", "ivshmem-doorbell.master=on"),
+        *("-global", "ivshmem-doorbell.romsize=65536"),
+    ]
+    assert properties(root) == {}
+
+
+def test_a_cpu_that_is_only_emulated_is_named_as_libvirt_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = written(tmp_path / "pool", replace(OLD, cpus=("tcg:qemu64",)))
+    assert cli.main(["gate", "baseline", "--json", path]) == Exit.OK
+    xml = json.loads(capsys.readouterr().out)["domain"]
+    assert "<domain type='qemu'>" in xml
+    assert [each.text for each in ET.fromstring(f"<domain>{xml}</domain>").iter("model")] == ["qemu64"]
+
+
+def test_the_bridge_has_the_alias_that_our_own_words_for_a_domain_give_it() -> None:
+    ours = domain_xml(BusDescription(name="vm1", socket=Path("/run/vbuskit/bus/vm1")))
+    assert f'alias name="{ALIAS}"' in ours
 
 
 def test_the_baseline_is_a_host_that_a_guest_can_be_checked_against(
@@ -90,6 +140,31 @@ def test_the_baseline_is_a_host_that_a_guest_can_be_checked_against(
     assert judge(GUEST, shared).verdict is Verdict.YES
     assert judge(consumer(NEW), shared).verdict is Verdict.NO
     assert found["commands"] == {"old": [], "new": ["vbuskit host mask BUS 0 0x40  # venet sg.uso"]}
+
+
+def test_a_mask_that_a_release_does_not_heed_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = written(tmp_path / "pool", OLD, replace(NEW, release="0.1.0"))
+    assert cli.main(["gate", "baseline", *paths]) == Exit.OK
+    said = capsys.readouterr().out
+    assert (
+        "mask BUS 0 0x40  # venet sg.uso; vbuskit 0.1.0 does not heed it: start the guest elsewhere\n"
+        in said
+    )
+
+
+def test_rings_that_no_mask_makes_fewer_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few, many = (
+        replace(each, classes=(replace(OLD.classes[0], limits={"pairs": pairs, "mtu": 1500 * pairs}),))
+        for each, pairs in ((OLD, 2), (NEW, 8))
+    )
+    assert cli.main(["gate", "baseline", *written(tmp_path / "pool", few, many)]) == Exit.OK
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("on ")]
+    assert said == [
+        "on new: # class venet-tap has 8 pairs, and all have 2: no mask makes it that; "
+        "a mask of venet config.pairs leaves 1"
+    ]
 
 
 def test_where_a_group_is_two_types_the_mask_is_each_devices(
@@ -131,9 +206,9 @@ def test_plan_says_each_hop_and_what_a_restart_on_the_way_closes(
     assert cli.main(["gate", "plan", str(tmp_path / "guest.json"), *paths]) == Exit.OK
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["yes: old to new", "yes: new to third"]
-    assert [line for line in lines if line.startswith("after")] == [
-        "after a restart at new, no: to old",
-        "after a restart at new, no: to third",
+    assert [line for line in lines if line.startswith("trap")] == [
+        "trap, no: a restart of vm1 on new, or of a driver in it, makes it need what old does not offer",
+        "trap, no: a restart of vm1 on new, or of a driver in it, makes it need what third does not offer",
     ]
     assert sum("venet sg.uso" in line for line in lines) == 2
     assert "gate baseline" in lines[-1]
@@ -149,11 +224,60 @@ def test_plan_finds_a_way_round_a_no(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert cli.main([*words, "--through", paths[2]]) == Exit.REFUSED
     said = capsys.readouterr().out
     assert "yes from new to old: move to third, mask venet sg.uso at third, have the guest re-open" in said
+    card = consumer(source).devices[0].uuid
+    assert f"\n  on third: vbuskit host mask new 0 0x40 --device {card}\n" in said
     assert cli.main([*words, "--json"]) == Exit.REFUSED
     found = json.loads(capsys.readouterr().out)
     assert (found["routes"], found["stuck"]) == ([], [["new", "old"]])
     assert cli.main(words) == Exit.REFUSED
-    assert capsys.readouterr().out.endswith("no way from new to old over these hosts\n")
+    *_, stuck, why = capsys.readouterr().out.splitlines()
+    assert stuck == "no way from new to old over these hosts"
+    assert why == "no mask of group 0 is heeded on new: --through a later vbuskit, or update"
+
+
+def test_a_way_may_lead_over_a_pool_that_has_the_hosts_of_the_chain_as_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = replace(NEW, release="0.1.0")
+    (guest,) = written(tmp_path / "guest", replace(consumer(source), machine="pc-q35-7.2"))
+    paths = written(tmp_path / "pool", source, OLD, host("third"))
+    words = ["gate", "plan", guest, *paths[:2], "--through", str(tmp_path / "pool")]
+    assert cli.main(words) == Exit.REFUSED
+    assert "from new to old: move to third, mask venet sg.uso at third" in capsys.readouterr().out
+
+
+def test_a_command_keeps_what_is_masked_already(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = consumer(NEW).devices[0].uuid
+    source = replace(NEW, masks={card: {0: 0x8}})
+    before = consumer(NEW)
+    active = {**before.devices[0].active, 0: 0x47}
+    devices = (replace(before.devices[0], active=active), *before.devices[1:])
+    (guest,) = written(tmp_path / "guest", replace(before, machine="pc-q35-7.2", devices=devices))
+    paths = written(tmp_path / "pool", source, OLD)
+    assert cli.main(["gate", "plan", guest, *paths]) == Exit.REFUSED
+    assert f"  on new: vbuskit host mask new 0 0x48 --device {card}\n" in capsys.readouterr().out
+
+
+def test_rings_that_a_restart_takes_are_a_trap_that_no_baseline_masks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few, many = (
+        replace(each, classes=(replace(OLD.classes[0], limits={"pairs": pairs}),))
+        for each, pairs in ((OLD, 2), (NEW, 8))
+    )
+    (guest,) = written(tmp_path / "guest", consumer(few))
+    assert cli.main(["gate", "plan", guest, *written(tmp_path / "pool", few, many)]) == Exit.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("trap, no: ") and "limit-low" not in lines[2] and "pairs 8" in lines[2]
+    assert lines[-1] == "no mask of `vbuskit gate baseline` bounds rings: the remedies above do"
+
+
+def test_the_first_host_is_the_one_that_the_guest_runs_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (guest,) = written(tmp_path / "guest", GUEST)
+    assert cli.main(["gate", "plan", guest, *written(tmp_path / "pool", NEW, OLD)]) == Exit.USAGE
+    assert "plan: vm1 does not run on new\n" in capsys.readouterr().err
 
 
 def test_one_host_is_no_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,6 +307,13 @@ def test_the_matrix_is_words_letters_and_csv(tmp_path: Path, capsys: pytest.Capt
     assert rows[2] == ["new", "no", "yes", "yes-if"]
 
 
+def test_every_host_of_a_large_fleet_is_named() -> None:
+    hosts = [host(f"rack{number:04}-{'x' * 30}") for number in range(300)]
+    first, *rows = matrix.as_text(between(hosts)).splitlines()
+    assert first.removeprefix("to: ").split(", ") == [each.name for each in hosts]
+    assert rows[0].endswith("Y" * 300)
+
+
 def test_guests_have_rows_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path / "guests", GUEST, replace(consumer(NEW), name="vm2"))
     words = [*written(tmp_path / "pool", OLD, NEW), "--guests", str(tmp_path / "guests"), "--format", "json"]
@@ -207,7 +338,24 @@ def test_two_profiles_of_one_host_are_refused(
 ) -> None:
     paths = written(tmp_path / "pool", OLD, replace(NEW, identity=OLD.identity))
     assert cli.main(["gate", verb, *paths]) == Exit.REFUSED
-    assert "1.json: $.identity is that of" in capsys.readouterr().err
+    assert (
+        f"{paths[0]} (old) and {paths[1]} (new): have one identity, {OLD.identity}\n"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("verb", ["baseline", "matrix", "diff next", "release next", "state next"])
+def test_a_path_that_no_file_can_have_is_one_line(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    assert cli.main(["gate", *verb.split(), "n" * 300]) in (Exit.BLOCKED, Exit.USAGE)
+    assert capsys.readouterr().err.startswith(f"vbuskit: {'n' * 300}: ")
+
+
+def test_where_nothing_can_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = written(tmp_path / "pool", OLD)
+    assert cli.main(["gate", "matrix", path, "--out", str(tmp_path)]) == Exit.BLOCKED
+    assert capsys.readouterr().err.startswith(f"vbuskit: {tmp_path}: Is a directory\n")
 
 
 def test_a_folder_without_profiles_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,10 +16,13 @@ from vbuskit.base.run import Finished, Runner
 from vbuskit.ci import cli
 from vbuskit.migration.profile import GuestProfile, HostProfile
 from vbuskit.migration.reading import parse
+from vbuskit.migration.release import Release
+from vbuskit.migration.releases import NEXT
 from vbuskit.migration.schema import KINDS
 from vbuskit.migration.writing import canonical
 
-READ: dict[str, Callable[[bytes], HostProfile | GuestProfile]] = {
+READ: dict[str, Callable[[bytes], HostProfile | GuestProfile | Release]] = {
+    "release": lambda raw: parse(raw, Release, "sample"),
     "host": lambda raw: parse(raw, HostProfile, "sample"),
     "guest": lambda raw: parse(raw, GuestProfile, "sample"),
 }
@@ -51,11 +54,30 @@ HOST: dict[str, Any] = {
     "masks": {CARD: {"0": 4}},
     "images": [{"path": "/srv/a.raw", "size": 1 << 20}],
 }
+RELEASE: dict[str, Any] = {
+    "kind": "release",
+    "schema": 1,
+    "release": "0.2.0",
+    "bus": HOST["bus"],
+    "classes": [CLASS],
+    "wire": ["VBUS_STATUS_IO = 8"],
+}
 GOOD = {
+    "release": [RELEASE, json.loads(NEXT.read_text()), {**RELEASE, "later": 1}],
     "guest": [GUEST, {**GUEST, "later": {"deep": [0.5]}}, {**GUEST, "host": HOST["identity"]}],
     "host": [HOST, {**HOST, "classes": [{**CLASS, "later": None}]}],
 }
 BAD: dict[str, list[dict[str, Any]]] = {
+    "release": [
+        HOST,
+        {**RELEASE, "schema": 0},
+        {**RELEASE, "schema": 2},
+        {**RELEASE, "bus": {}},
+        {**RELEASE, "wire": [8]},
+        {**RELEASE, "saved": ["x" * 257]},
+        {**RELEASE, "unknown": {"$.name": 1}},
+        {**RELEASE, "classes": [{**CLASS, "limits": {"mtu": -1}}]},
+    ],
     "guest": [
         HOST,
         {**GUEST, "schema": 2},

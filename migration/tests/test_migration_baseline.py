@@ -27,6 +27,8 @@ def card(sg: int = SG, **words: Any) -> DeviceClass:
 
 def host(number: int, **words: Any) -> HostProfile:
     usual: dict[str, Any] = {
+        "release": "0.2.0",
+        "libvirt": "9.0.0",
         "bus": HostBus(version=1),
         "machines": ("pc-q35-7.2", "pc-i440fx-7.2"),
         "cpus": ("qemu64", "Haswell"),
@@ -36,19 +38,19 @@ def host(number: int, **words: Any) -> HostProfile:
         schema=1,
         identity=UUID(int=number),
         name=f"host{number}",
-        release="0.2.0",
         captured="then",
         arch="x86_64",
         qemu="7.2.22",
-        libvirt="9.0.0",
         **usual | words,
     )
 
 
 pool = st.lists(
     st.builds(
-        lambda number, version, bits, limits, mask, machines: host(
+        lambda number, version, bits, limits, mask, machines, libvirt, rom: host(
             number,
+            libvirt=libvirt,
+            bus=HostBus(version=1, rom=rom),
             classes=tuple(
                 DeviceClass(name=name, type=kind, version=version, groups=bits[name], limits=limits)
                 for name, kind in CLASSES.items()
@@ -63,6 +65,8 @@ pool = st.lists(
         st.dictionaries(st.sampled_from(["mtu", "pairs"]), st.integers(1, 4)),
         st.dictionaries(st.sampled_from(["venet", "vblk"]), groups),
         st.lists(st.sampled_from(["pc-q35-7.2", "pc-q35-10.0"]), unique=True),
+        st.sampled_from(["7.0.0", "9.0.0", "10.0.0"]),
+        st.sampled_from([0, 65536]),
     ),
     min_size=1,
     max_size=4,
@@ -135,6 +139,42 @@ def test_bits_limits_and_sizes_are_those_that_all_have() -> None:
     assert sizes == (4, 64, 16, 8)
 
 
+def test_what_any_host_masks_of_one_device_is_not_offered_by_all() -> None:
+    card_of = consumer(host(1)).devices[0].uuid
+    pair = [
+        host(1),
+        host(2, masks={card_of: {0: 0x40}}),
+        host(3, masks={card_of: {0: 0x8}, UUID(int=9): {}}),
+    ]
+    shared = baseline(pair).host
+    assert shared.masks == {card_of: {0: 0x48}, UUID(int=9): {}}
+    assert judge(consumer(host(1)), shared).verdict is judge(consumer(host(1)), pair[1]).verdict
+
+
+def test_of_a_guest_with_masks_each_device_is_pinned_and_keeps_the_mask_that_it_has() -> None:
+    guest = consumer(host(1))
+    own = guest.devices[0].uuid
+    pair = [host(1, masks={own: {0: 0x8}}), host(2, masks={own: {0: 0x40}})]
+    shared = baseline(pair).host
+    assert [list(pins(each, shared, guest)) for each in pair] == [
+        [Pin("host1", 0, 0x48, ("venet sg.uso",), "venet-tap", own)],
+        [Pin("host2", 0, 0x48, ("venet sg.ecn",), "venet-tap", own)],
+    ]
+    gone = replace(guest, devices=(replace(guest.devices[0], klass="gone"),))
+    assert list(pins(pair[0], shared, gone)) == []
+
+
+def test_the_baselines_versions_are_the_oldest_whatever_stands_behind_them() -> None:
+    pair = [host(1, release="0.2.0.dev0"), host(2, release="0.1.0", libvirt="10.0.0-2+deb13")]
+    assert (baseline(pair).host.release, baseline(pair).host.libvirt) == ("0.1.0", "9.0.0")
+
+
+def test_an_option_rom_is_common_where_each_host_has_it_in_one_size() -> None:
+    one, two, none = (host(each, bus=HostBus(version=1, rom=each % 3 << 16)) for each in (1, 2, 3))
+    assert [baseline(pool).host.bus.rom for pool in ([one], [one, two], [one, none])] == [1 << 16, 0, 0]
+    assert judge(consumer(one), none).verdict is Verdict.IF
+
+
 def test_without_a_bit_those_that_need_it_are_not_in_the_baseline() -> None:
     only = baseline([host(1, classes=(card(0xD),)), host(2, classes=(card(0xB),))]).host  # tso6, tso4
     assert only.classes[0].groups[0] == 0x1  # ecn needs one of them
@@ -187,6 +227,8 @@ def test_the_newest_machine_is_found_by_number_and_not_by_letters() -> None:
 def test_of_cpu_models_the_later_one_is_taken_and_an_unknown_one_last() -> None:
     assert newest_cpu(["Haswell", "qemu64", "Zzz"]) == "Haswell"
     assert newest_cpu(["Zzz", "Abc"]) == "Zzz"
+    assert newest_cpu(["qemu64", "tcg:Haswell"]) == "qemu64"
+    assert newest_cpu(["tcg:qemu64", "tcg:Haswell"]) == "tcg:Haswell"
 
 
 def test_one_mask_is_enough_where_no_other_class_keeps_what_it_takes() -> None:

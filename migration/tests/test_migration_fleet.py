@@ -19,7 +19,7 @@ from vbuskit.base.run import Runner
 from vbuskit.migration import GuestProfile, HostProfile, Verdict, fleet, judge
 from vbuskit.migration.baseline import consumer
 from vbuskit.migration.judgement import Finding, Judgement, Side
-from vbuskit.migration.profile import DeviceClass, GuestBus, GuestDevice, HostBus
+from vbuskit.migration.profile import DeviceClass, GuestBus, GuestDevice, HostBus, Image
 
 TYPES = {"venet-tap": "venet", "venet-socket": "venet", "vblk-file": "vblk", "loop": "loop"}
 MACHINES = [f"pc-q35-{version}" for version in ("5.2", "7.2", "10.0")]
@@ -28,6 +28,15 @@ DEVICES = [UUID(int=number) for number in (7, 8, 9)]
 groups = st.dictionaries(st.integers(0, 3), st.integers(0, 0x7F), max_size=4)
 limits = st.dictionaries(st.sampled_from(["mtu", "pairs", "queues"]), st.integers(1, 4))
 machines = st.lists(st.sampled_from(MACHINES), unique=True).map(tuple)
+images = st.builds(
+    Image,
+    path=st.sampled_from(["/srv/a", "/srv/b"]),
+    size=st.sampled_from([0, 1 << 20]),
+    writable=st.booleans(),
+    shared=st.booleans(),
+    lock=st.sampled_from(["ofd", "local", "none"]),
+    block_size=st.sampled_from([0, 512, 4096]),
+)
 classes = st.lists(
     st.builds(
         lambda name, version, groups, limits: DeviceClass(
@@ -54,13 +63,17 @@ hosts = st.builds(
         features=st.integers(0, 3),
         window_max=st.sampled_from([16, 256]),
         vectors_max=st.sampled_from([8, 32]),
+        connectors=st.sampled_from([("ivshmem",), ("ivshmem", "file"), ()]),
+        queues_max=st.sampled_from([0, 8]),
+        rom=st.sampled_from([0, 4096, 65536]),
     ),
     machines=machines,
-    cpus=st.just(("qemu64",)),
+    cpus=st.sampled_from([("qemu64",), ("EPYC", "qemu64")]),
     classes=classes,
     mask=st.dictionaries(st.sampled_from(["venet", "vblk"]), groups),
     masks=st.dictionaries(st.sampled_from(DEVICES), groups),
     networks=st.sampled_from([(), ("tap",)]),
+    images=st.lists(images, max_size=2, unique_by=lambda each: each.path).map(tuple),
 )
 devices = st.builds(
     lambda klass, **words: GuestDevice(klass=klass, type=TYPES[klass], **words),
@@ -71,6 +84,9 @@ devices = st.builds(
     active=groups,
     limits=limits,
     read_only=st.booleans(),
+    backend=st.sampled_from(["", "tap", "/srv/a", "/srv/b"]),
+    block_size=st.sampled_from([0, 512]),
+    capacity=st.sampled_from([0, 1 << 20, 1 << 21]),
 )
 guests = st.builds(
     lambda **words: GuestProfile(schema=1, captured="then", **words),
@@ -80,13 +96,18 @@ guests = st.builds(
     host=st.none() | st.integers(1, 4).map(lambda number: UUID(int=number)),
     arch=st.just("x86_64"),
     machine=st.sampled_from(MACHINES),
-    cpu=st.sampled_from(["qemu64", "EPYC"]),
+    cpu=st.sampled_from(["qemu64", "EPYC", "host-passthrough", "default"]),
+    unknown=st.sampled_from([{}, {"$.clock": [0.5]}]),
     bus=st.builds(
         GuestBus,
         version=st.just(1),
         features=st.integers(0, 3),
         window=st.sampled_from([16, 64]),
         vectors=st.sampled_from([8, 16]),
+        queues=st.sampled_from([0, 9]),
+        rom=st.sampled_from([0, 65536]),
+        connector=st.sampled_from(["ivshmem", "file"]),
+        master=st.sampled_from(["override", "global"]),
     ),
     devices=st.lists(devices, max_size=3, unique_by=lambda each: each.uuid).map(tuple),
 )
@@ -221,6 +242,16 @@ def test_on_its_own_host_a_guest_is_judged_by_the_judge_itself(monkeypatch: pyte
     assert found.letters(1) == usual.letters(1)
     assert usual.letters(0)[1] == "Y"
     assert found.letters(0) == usual.letters(0)[0] + "?" + usual.letters(0)[2]
+
+
+def test_a_fleet_without_hosts_or_guests_has_no_cells() -> None:
+    check([consumer(some_host(1))], [])
+    check([], [some_host(1)])
+
+
+def test_a_host_that_is_there_twice_is_a_guests_own_host_twice() -> None:
+    host = replace(some_host(1), bus=HostBus(version=1, connectors=("file",)))
+    check([replace(consumer(host), host=host.identity), consumer(some_host(2))], [host, host, some_host(2)])
 
 
 def some_host(number: int) -> HostProfile:

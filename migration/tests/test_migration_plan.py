@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from vbuskit.migration import GuestProfile, HostProfile, Verdict, judge
 from vbuskit.migration.baseline import consumer
+from vbuskit.migration.features import bit_name, each_bit, whole
 from vbuskit.migration.judgement import ORDER
 from vbuskit.migration.plan import Route, plan, restarted
-from vbuskit.migration.profile import DeviceClass, HostBus
+from vbuskit.migration.profile import DeviceClass, HostBus, Image
 
 OLD, NEW, UNKNOWN = 0x0F, 0x4F, 0x80
 
@@ -61,10 +62,13 @@ def test_after_a_restart_on_the_newer_host_it_goes_neither_back_nor_on() -> None
 
 def test_a_restart_takes_the_rings_that_are_there_and_leaves_the_mtu() -> None:
     limits = {"pairs": 8, "queues": 4, "mtu": 9000, "segments": 64}
-    roomy = replace(B, classes=(replace(B.classes[0], limits=limits),))
+    many = replace(B.classes[0], groups={0: NEW, 3: 0x2}, limits=limits)
+    roomy = replace(B, classes=(many,))
     (card,) = guest(A).devices
     before = replace(guest(A), devices=(replace(card, limits={"pairs": 2, "mtu": 1500}),))
     assert restarted(before, roomy).devices[0].limits == {"pairs": 8, "mtu": 1500}
+    masked = replace(roomy, mask={"venet": {3: 0x2}})  # without config.pairs there is one
+    assert restarted(before, masked).devices[0].limits == {"pairs": 1, "mtu": 1500}
     nowhere = replace(before, devices=(replace(card, klass="gone"),))
     assert restarted(nowhere, roomy).devices == nowhere.devices
 
@@ -94,6 +98,39 @@ def test_where_the_source_cannot_mask_a_third_host_does() -> None:
     assert plan(guest(source), (source, C), [host("E", OLD)]).stuck == (("B", "C"),)
 
 
+def test_a_release_that_is_yet_to_be_made_masks_as_it_will() -> None:
+    found = plan(guest(B), (replace(B, release="0.2.0.dev0"), C))
+    assert [each.via for each in found.routes] == ["B"]
+
+
+def test_what_a_restart_does_not_change_is_no_trap() -> None:
+    disk = DeviceClass(name="vblk-file", type="vblk", version=1)
+    image = Image(path="/srv/a.img")  # on each host its own
+    first, second = (replace(each, classes=(disk,), images=(image,)) for each in (A, B))
+    before = guest(first)
+    (device,) = before.devices
+    before = replace(before, devices=(replace(device, backend="/srv/a.img"),))
+    found = plan(before, (first, second))
+    assert [each.verdict for each in found.hops] == [Verdict.IF]
+    assert found.traps == ()
+
+
+def test_a_route_masks_what_the_guest_would_take_as_well() -> None:
+    few = replace(guest(B).devices[0], active={0: 0x41})  # its driver wanted no segments when it was opened
+    found = plan(replace(guest(B), devices=(few,)), (B, host("C", 0x01)))
+    (way,) = found.routes
+    assert way.dropped == tuple(f"venet sg.{name}" for name in ("tso4", "tso6", "ecn", "uso"))
+
+
+def test_where_rings_are_fewer_a_route_goes_with_one() -> None:
+    many, some = (
+        replace(each, classes=(replace(each.classes[0], groups={3: 0x2}, limits={"pairs": pairs}),))
+        for each, pairs in ((A, 16), (C, 8))
+    )
+    found = plan(guest(many), (many, some))
+    assert found.routes == (Route("A", "A", "C", ("venet config.pairs",), Verdict.YES),)
+
+
 def test_no_restart_brings_a_machine_type() -> None:
     found = plan(guest(B), (B, replace(C, machines=("pc-q35-5.2",))), [host("D", NEW)])
     assert (found.routes, found.stuck) == ((), (("B", "C"),))
@@ -116,12 +153,18 @@ def test_a_restart_never_widens_where_a_guest_may_go(bits: list[int]) -> None:
         assert ORDER.index(later.verdict) >= ORDER.index(now.verdict)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(sets, min_size=4, max_size=4))
-def test_a_route_is_one_that_the_judge_lets_pass(bits: list[int]) -> None:
+@settings(max_examples=100, deadline=None)
+@given(st.lists(sets, min_size=4, max_size=4), sets)
+def test_a_route_is_one_that_the_judge_lets_pass_under_the_very_masks_that_are_told(
+    bits: list[int], wanted: int
+) -> None:
     hosts = [host(name, each) for name, each in zip("ABCD", bits, strict=True)]
-    for each in plan(guest(hosts[0]), hosts[:2], hosts[2:]).routes:
+    (device,) = guest(hosts[0]).devices
+    some = {group: whole("venet", group, each & wanted) for group, each in device.active.items()}
+    before = replace(guest(hosts[0]), devices=(replace(device, active=some),))
+    for each in plan(before, hosts[:2], hosts[2:]).routes:
         via = next(one for one in hosts if one.name == each.via)
-        assert via is hosts[0] or judge(guest(hosts[0]), via).verdict is not Verdict.NO
-        under = replace(via, mask={"venet": {0: ~bits[1] & 0x7F}})
-        assert judge(restarted(guest(hosts[0]), under), hosts[1]).verdict is Verdict.YES
+        assert via is hosts[0] or judge(before, via).verdict is not Verdict.NO
+        told = sum(bit for bit in each_bit(0xFF) if bit_name("venet", 0, bit) in each.dropped)
+        under = replace(via, mask={"venet": {0: told}})
+        assert judge(restarted(before, under), hosts[1]).verdict is Verdict.YES

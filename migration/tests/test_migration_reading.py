@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ from vbuskit.migration import Verdict, judge
 from vbuskit.migration.decoding import COMMAS, DEEPEST, LARGEST
 from vbuskit.migration.paths import joined, steps_of
 from vbuskit.migration.profile import SCHEMA, GuestProfile, HostProfile
-from vbuskit.migration.reading import distinct, guest_profile, host_profile, host_profiles, parse
+from vbuskit.migration.reading import guest_profile, host_profile, host_profiles, parse
 from vbuskit.migration.writing import canonical
 
 CARD = "00000000-0000-0000-0000-000000000007"
@@ -347,16 +348,12 @@ def test_a_link_to_a_profile_is_that_profile(tmp_path: Path) -> None:
 
 
 def test_two_hosts_with_one_identity_are_refused_by_the_names_of_both_files(tmp_path: Path) -> None:
-    paths = []
-    for file, name in (("a.json", "host2"), ("b.json", "host2"), ("c.json", "host3")):
-        paths.append(tmp_path / file)
-        paths[-1].write_text(json.dumps({**HOST, "name": name}))
-    assert [each.name for each in host_profiles(paths[:2])] == ["host2", "host2"]
-    with pytest.raises(Refused) as caught:
-        host_profiles(paths)
-    assert str(caught.value) == (
-        f"{paths[0]} (host2) and {paths[2]} (host3): have one identity, {HOST['identity']}"
-    )
-    read = [(path, host_profile(path)) for path in paths[1:]]
-    with pytest.raises(Refused):
-        distinct(read)
+    paths = [tmp_path / file for file in ("a.json", "b.json", "c.json")]
+    for path, number, name in zip(paths, (2, 3, 2), ("host2", "host3", "host4"), strict=True):
+        path.write_text(json.dumps({**HOST, "identity": str(UUID(int=number)), "name": name}))
+    assert [each.name for each in host_profiles(paths[:2])] == ["host2", "host3"]
+    for others in ([paths[2]], [paths[0]]):  # the same one twice is no fleet, either
+        with pytest.raises(Refused) as caught:
+            host_profiles([*paths[:2], *others])
+        assert str(caught.value).startswith(f"{paths[0]} (host2) and {others[0]} (host")
+        assert str(caught.value).endswith(f": have one identity, {UUID(int=2)}")

@@ -17,17 +17,43 @@ from vbuskit.base.run import Runner
 from vbuskit.drivers.build import host_programs
 from vbuskit.migration import HostProfile, Verdict, judge
 from vbuskit.migration.features import whole
-from vbuskit.migration.offer import BUS, DEVICE, MAC, asking, offer, write
+from vbuskit.migration.offer import BUS, DEVICE, MAC, asking, offer, text
 from vbuskit.migration.profile import DeviceClass, GuestBus, GuestDevice, GuestProfile, HostBus
 from vbuskit.migration.reading import release_profile
 from vbuskit.migration.release import Release, losses, masks
 from vbuskit.migration.releases import NEXT, named, names, released
+from vbuskit.migration.rules_devices import LEAST
 
 CARD = DeviceClass(
     name="venet-tap", type="venet", version=1, groups={0: 0x4F, 3: 0x7}, limits={"mtu": 9000, "pairs": 16}
 )
 DISK = DeviceClass(name="vblk-file", type="vblk", version=1, groups={1: 0x7}, limits={"queues": 16})
 OLD = Release(schema=1, release="1.0", bus=HostBus(version=1, features=0x3), classes=(CARD, DISK))
+
+GUEST = GuestProfile(
+    schema=1,
+    identity=UUID(int=1),
+    name="vm1",
+    release="1.0",
+    captured="2026-11-24T00:00:00Z",
+    arch="x86_64",
+    machine="pc-q35-7.2",
+    cpu="qemu64",
+    bus=GuestBus(version=1, window=16, vectors=8),
+)
+HOST = HostProfile(
+    schema=1,
+    identity=UUID(int=2),
+    name="host2",
+    release="2.0",
+    captured="2026-11-24T00:00:00Z",
+    arch="x86_64",
+    qemu="7.2.22",
+    libvirt="9.0.0",
+    bus=OLD.bus,
+    machines=("pc-q35-7.2",),
+    cpus=("qemu64",),
+)
 
 
 def with_card(**words: object) -> Release:
@@ -84,6 +110,43 @@ def test_what_is_lost_is_named_with_the_guests_that_cannot_go_there(new: Release
     assert str(next(losses(OLD, new))).startswith(line)
 
 
+def test_an_option_rom_of_another_size_is_lost_and_a_new_one_strands_nobody() -> None:
+    small, large = (replace(OLD, bus=replace(OLD.bus, rom=size)) for size in (32768, 65536))
+    for new in (large, OLD):
+        (found,) = losses(small, new)
+        assert (found.subject, found.guests) == ("bridge: rom", "guests with an option ROM of 32768 bytes")
+        host = replace(HOST, bus=new.bus)
+        assert judge(replace(GUEST, bus=replace(GUEST.bus, rom=32768)), host).verdict is not Verdict.YES
+    assert list(losses(OLD, small)) == list(losses(small, small)) == []
+
+
+def test_a_limit_that_is_told_anew_and_less_than_what_every_class_has_is_lost() -> None:
+    silent = replace(OLD, classes=(replace(CARD, limits={}),))
+    told = replace(OLD, classes=(replace(CARD, limits={"mtu": 1400, "pairs": 1, "rings": 1}),))
+    assert [each.subject for each in losses(silent, told)] == ["venet-tap: mtu"]
+
+
+@given(
+    st.sampled_from(["mtu", "pairs", "queues"]),
+    st.none() | st.integers(0, 2000),
+    st.none() | st.integers(0, 2000),
+)
+def test_a_lower_limit_strands_just_whom_the_judge_would_not_let_go(
+    name: str, was: int | None, now: int | None
+) -> None:
+    """A guest of a host that tells no limit counts on what every class has."""
+    old, new = ({} if each is None else {name: each} for each in (was, now))
+    count = LEAST[name] if was is None else was
+    device = GuestDevice(
+        uuid=UUID(int=7), type="venet", version=1, klass="venet-tap", is_open=True, limits={name: count}
+    )
+    host = replace(HOST, classes=with_card(groups={}, limits=new).classes)
+    lost = list(losses(with_card(groups={}, limits=old), with_card(groups={}, limits=new)))
+    verdict = judge(replace(GUEST, devices=(device,)), host).verdict
+    assert bool(lost) >= (verdict is Verdict.NO)
+    assert bool(lost) == (verdict is not Verdict.YES) or (now is None and was is not None)
+
+
 def test_with_a_bit_go_those_that_need_it() -> None:
     lost = [each.subject.rpartition(".")[2] for each in losses(OLD, with_card(groups={0: 0x4E, 3: 7}))]
     assert lost == ["csum", "tso4", "tso6", "ecn", "uso"]
@@ -112,32 +175,8 @@ def test_who_is_stranded_is_whom_the_judge_would_not_let_go(
     device = GuestDevice(
         uuid=UUID(int=7), type="venet", version=1, klass="venet-tap", is_open=True, active=old
     )
-    guest = GuestProfile(
-        schema=1,
-        identity=UUID(int=1),
-        name="vm1",
-        release="1.0",
-        captured="2026-11-24T00:00:00Z",
-        arch="x86_64",
-        machine="pc-q35-7.2",
-        cpu="qemu64",
-        bus=GuestBus(version=1, window=16, vectors=8),
-        devices=(device,),
-    )
-    host = HostProfile(
-        schema=1,
-        identity=UUID(int=2),
-        name="host2",
-        release="2.0",
-        captured="2026-11-24T00:00:00Z",
-        arch="x86_64",
-        qemu="7.2.22",
-        libvirt="9.0.0",
-        bus=OLD.bus,
-        machines=("pc-q35-7.2",),
-        cpus=("qemu64",),
-        classes=with_card(groups=new).classes,
-    )
+    guest = replace(GUEST, devices=(device,))
+    host = replace(HOST, classes=with_card(groups=new).classes)
     consumed = replace(guest, devices=(replace(device, active=usable(old)),))
     lost = list(losses(with_card(groups=old), with_card(groups=new)))
     assert bool(lost) == (judge(consumed, host).verdict is Verdict.NO)
@@ -154,7 +193,7 @@ def usable(groups: dict[int, int]) -> dict[int, int]:
 def test_the_profile_of_this_tree_is_what_its_own_programs_offer(tmp_path: Path) -> None:
     now = built()
     assert now == named("next"), "run ./vbuskit gate release --write, and read what has changed"
-    write(now, tmp_path / "next.json")
+    (tmp_path / "next.json").write_text(text(now))
     assert release_profile(tmp_path / "next.json") == now
 
 
@@ -175,6 +214,10 @@ def test_a_device_that_is_there_offers_what_the_profile_has(tmp_path: Path) -> N
 def test_a_planted_loss_of_a_released_feature_is_found() -> None:
     lost = [str(each) for old in released() for each in losses(old, built("feature"))]
     assert "venet-tap: venet sg.tso6: offered -> gone: guests with a venet-tap that use it" in lost
+
+
+def test_a_profile_is_written_as_the_tree_has_it() -> None:
+    assert text(named("next")) == NEXT.read_text()
 
 
 def test_each_release_that_was_made_has_a_profile() -> None:

@@ -136,6 +136,7 @@ def test_a_mask_of_all_and_one_of_the_device_are_both_to_be_lifted_but_for_what_
         " (without --device, too, when it is the bus that masks)"
     )
     assert f"at the source: vbuskit host mask vm1 0 0x2 --device {CARD}, then" in found.remedies[1]
+    assert found.remedies[1].endswith("; a mask replaces the one before, so add what is masked there")
 
 
 def test_commands_name_the_bus_as_vbusd_does() -> None:

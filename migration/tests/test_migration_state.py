@@ -105,6 +105,16 @@ def test_a_record_that_says_that_it_is_another_is_not_misread() -> None:
     assert verdict(compare(OLD, told)) is Verdict.IF
 
 
+def test_a_record_that_no_longer_says_which_it_is_may_be_misread() -> None:
+    assert verdict(compare(OLD, edited(VERSION))) is Verdict.NO
+
+
+def test_fields_of_a_structure_whose_size_nobody_tells_are_compared() -> None:
+    old, new = (replace(OLD, wire=(f"struct vrng.seed: vbus_le64 at {at}, 8 bytes",)) for at in (0, 8))
+    assert compare(old, old) == ()
+    assert [each.word for each in compare(old, new)] == ["moved"]
+
+
 def test_a_window_that_is_misread_one_way_is_misread_the_other_way() -> None:
     moved = edited(ENABLED, ENABLED.replace("256", "260"))
     assert verdict(compare(OLD, moved)) is verdict(compare(moved, OLD)) is Verdict.NO

@@ -14,6 +14,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from vbuskit.migration import remedies
 from vbuskit.migration.features import bit_name, each_bit, whole
 from vbuskit.migration.profile import (
+    EMULATED,
     SCHEMA,
     DeviceClass,
     Groups,
@@ -23,8 +24,12 @@ from vbuskit.migration.profile import (
     HostBus,
     HostProfile,
     Image,
+    Masks,
 )
+from vbuskit.migration.remedies import version
+from vbuskit.migration.rules_machine import OVERRIDE_SINCE
 
+MASKS_OFFLOADS = (0, 2)  # the first release whose worker masks feature group 0
 OURS = "https://vbuskit.invalid/gate/"
 # Of CPU models that are known by age, the later is taken; others are known by their names alone.
 CPUS = (
@@ -38,7 +43,7 @@ CPUS = (
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """`host`: the largest common set. `lacking`: what is in no two of them, so that no guest runs on all."""
+    """`host`: the largest common set. `lacking`: what they do not share, so that no guest runs on all."""
 
     host: HostProfile
     lacking: tuple[str, ...] = ()
@@ -49,6 +54,7 @@ class Pin:
     """A mask that keeps what starts on `host` within the baseline; without `klass` it is the bus's own.
 
     `bits` are all that the mask has to have, `names` those that it takes from what the host offers now.
+    device: the only one of the class that it is for, or None
     """
 
     host: str
@@ -56,6 +62,7 @@ class Pin:
     bits: int
     names: tuple[str, ...]
     klass: str = ""
+    device: UUID | None = None
 
 
 def offered(host: HostProfile, there: DeviceClass, device: UUID | None = None) -> Groups:
@@ -68,17 +75,28 @@ def offered(host: HostProfile, there: DeviceClass, device: UUID | None = None) -
     return {group: whole(there.type, group, bits) for group, bits in rest.items()}
 
 
+def masks_group(host: HostProfile, group: int) -> bool:
+    """The worker of v0.1 masked nothing of group 0 (docs/decisions.md)."""
+    return bool(group) or (version(host.release) or MASKS_OFFLOADS) >= MASKS_OFFLOADS
+
+
 def newest(machines: Sequence[str]) -> str | None:
     """The machine type with the highest version; of two families q35 goes first."""
-    return max(machines, key=lambda name: (version(name), "q35" in name, name), default=None)
+    return max(machines, key=lambda name: (generation(name), "q35" in name, name), default=None)
 
 
 def newest_cpu(cpus: Sequence[str]) -> str | None:
-    return max(cpus, key=lambda name: (CPUS.index(name) if name in CPUS else -1, name), default=None)
+    """One that runs under KVM goes before any that QEMU emulates."""
+
+    def age(name: str) -> tuple[bool, int, str]:
+        model = name.removeprefix(EMULATED)
+        return name == model, CPUS.index(model) if model in CPUS else -1, name
+
+    return max(cpus, key=age, default=None)
 
 
-def version(name: str) -> tuple[int, ...]:
-    """The numbers at the end: 10.0 is later than 7.2."""
+def generation(name: str) -> tuple[int, ...]:
+    """The numbers at the end: pc-q35-10.0 is later than pc-q35-7.2."""
     found = re.search(r"\d+(\.\d+)*$", name, re.ASCII)
     return tuple(int(each) for each in found[0].split(".")) if found else ()
 
@@ -95,6 +113,7 @@ def baseline(hosts: Sequence[HostProfile]) -> Baseline:
         vectors_min=max(each.vectors_min for each in buses),
         vectors_max=min(each.vectors_max for each in buses),
         queues_max=min(each.queues_max for each in buses),
+        rom=buses[0].rom if len({each.rom for each in buses}) == 1 else 0,
     )
     oldest = min(hosts, key=lambda each: remedies.version(each.release))
     found = HostProfile(
@@ -110,6 +129,7 @@ def baseline(hosts: Sequence[HostProfile]) -> Baseline:
         machines=common([each.machines for each in hosts]),
         cpus=common([each.cpus for each in hosts]),
         classes=tuple(common_classes(hosts)),
+        masks=all_masks(hosts),
         networks=common([each.networks for each in hosts]),
         images=tuple(common_images(hosts)),
     )
@@ -145,6 +165,17 @@ def common_classes(hosts: Sequence[HostProfile]) -> Iterator[DeviceClass]:
         )
 
 
+def all_masks(hosts: Sequence[HostProfile]) -> Masks:
+    """Of single devices: what one host takes is not offered by all."""
+    found: dict[UUID, dict[int, int]] = {}
+    for host in hosts:
+        for uuid, groups in host.masks.items():
+            own = found.setdefault(uuid, {})
+            for group, bits in groups.items():
+                own[group] = own.get(group, 0) | bits
+    return found
+
+
 def common_images(hosts: Sequence[HostProfile]) -> Iterator[Image]:
     """Those that are shared and told alike by all."""
     for each in hosts[0].images:
@@ -172,7 +203,10 @@ def lacking(hosts: Sequence[HostProfile], found: HostProfile) -> Iterator[str]:
 
 
 def consumer(host: HostProfile) -> GuestProfile:
-    """A guest of the host that consumes all it offers, on its newest machine; without image and network."""
+    """A guest of the host that consumes all it offers, on its newest machine; without image and network.
+
+    Its domain says master=on so that the host's libvirt hears it.
+    """
     return GuestProfile(
         schema=host.schema,
         identity=uuid5(NAMESPACE_URL, f"{OURS}consumer/{host.identity}"),
@@ -190,6 +224,8 @@ def consumer(host: HostProfile) -> GuestProfile:
             window=host.bus.window_max,
             vectors=host.bus.vectors_max,
             queues=host.bus.queues_max,
+            rom=host.bus.rom,
+            master="global" if version(host.libvirt) < OVERRIDE_SINCE else "override",
         ),
         devices=tuple(
             GuestDevice(
@@ -206,8 +242,14 @@ def consumer(host: HostProfile) -> GuestProfile:
     )
 
 
-def pins(host: HostProfile, pool: HostProfile) -> Iterator[Pin]:
-    """The masks for `host`: one a group if it takes nothing that another class keeps, else one a class."""
+def pins(host: HostProfile, pool: HostProfile, guest: GuestProfile | None = None) -> Iterator[Pin]:
+    """The masks for `host`: one a group if it takes nothing that another class keeps, else one a class.
+
+    Of a guest of which a host masks single devices already: one a group of each device.
+    """
+    if guest and any(each.uuid in pool.masks for each in guest.devices):
+        yield from device_pins(host, pool, guest)
+        return
     keeps = {each.name: each for each in pool.classes}
     shared = [each for each in host.classes if each.name in keeps]
     for group in sorted({group for each in shared for group in each.groups}):
@@ -223,6 +265,21 @@ def pins(host: HostProfile, pool: HostProfile) -> Iterator[Pin]:
             yield Pin(host.name, group, union, tuple(dict.fromkeys(chain(*own.values()))))
         else:
             yield from (Pin(host.name, group, masked[name], tuple(own[name]), name) for name in own)
+
+
+def device_pins(host: HostProfile, pool: HostProfile, guest: GuestProfile) -> Iterator[Pin]:
+    there, keeps = ({each.name: each for each in side.classes} for side in (host, pool))
+    for device in guest.devices:
+        if device.klass not in keeps:
+            continue
+        klass = there[device.klass]
+        left = offered(pool, keeps[device.klass], device.uuid)
+        for group, bits in offered(host, klass, device.uuid).items():
+            if taken := bits & ~left.get(group, 0):
+                before = host.mask.get(klass.type, {}).get(group, 0)
+                before |= host.masks.get(device.uuid, {}).get(group, 0)
+                own = tuple(names(klass, group, taken))
+                yield Pin(host.name, group, taken | before, own, klass.name, device.uuid)
 
 
 def names(there: DeviceClass, group: int, bits: int) -> Iterator[str]:

@@ -24,6 +24,7 @@ from vbuskit.drivers.host_abi import Backend, Connector
 from vbuskit.migration.features import OFFLOAD_GROUPS
 from vbuskit.migration.images import Reach, block_size
 from vbuskit.migration.profile import (
+    EMULATED,
     SCHEMA,
     DeviceClass,
     GuestBus,
@@ -44,7 +45,6 @@ OURS = UUID("5b1f6c0e-6f0c-4a53-9a57-8a0b6c1d7e42")  # whoever else derives from
 BUSES = Path("/etc/vbuskit/buses")  # as `description` has it
 INTERFACES = Path("/sys/class/net")
 UNKNOWN = "unknown"
-EMULATED = "tcg:"  # before a CPU model that QEMU runs without KVM
 CONFIG, MTU = 3, 0x1  # venet_abi.h
 IFF_TAP, IFF_MULTI_QUEUE = 0x2, 0x100  # linux/if_tun.h
 USO, USO_SINCE = 0x40, (6, 2)  # worker: venet_tap.c

@@ -46,7 +46,8 @@ class Grid:
     def letters(self, guest: int) -> str:
         """A letter a host: Y, ? or N."""
         digits = int(f"{self.nos[guest]:b}", 16) * 2 + int(f"{self.ifs[guest]:b}", 16)
-        return f"{digits:0{len(self.hosts)}x}"[::-1].translate({48: "Y", 49: "?", 50: "N"})
+        shown = f"{digits:0{len(self.hosts)}x}" if self.hosts else ""
+        return shown[::-1].translate({48: "Y", 49: "?", 50: "N"})
 
     def counts(self) -> dict[Verdict, int]:
         nos, ifs = (sum(each.bit_count() for each in rows) for rows in (self.nos, self.ifs))
@@ -62,10 +63,11 @@ def grid(guests: Sequence[GuestProfile], hosts: Sequence[HostProfile]) -> Grid:
             for each in demands:
                 found.ifs[number] |= asked.ifs[each]
                 found.nos[number] |= asked.nos[each]
-    homes = {host.identity: number for number, host in enumerate(hosts)}
+    homes: dict[UUID | None, list[int]] = {}  # more than one when a host was captured twice
+    for number, host in enumerate(hosts):
+        homes.setdefault(host.identity, []).append(number)
     for number, guest in enumerate(guests):
-        if guest.host in homes:
-            home = homes[guest.host]
+        for home in homes.get(guest.host, ()):
             verdict = judge(guest, hosts[home]).verdict
             found.ifs[number] = put(found.ifs[number], home, verdict is Verdict.IF)
             found.nos[number] = put(found.nos[number], home, verdict is Verdict.NO)

@@ -61,10 +61,10 @@ def offer(run: Runner, tree: Path = ROOT, *, defect: str = "none") -> Release:
             )
 
 
-def write(release: Release, path: Path) -> None:
+def text(release: Release) -> str:
     words = msgspec.to_builtins(release, str_keys=True)
     del words["unknown"]  # it is what a reader makes of other fields
-    path.write_text(f"{json.dumps(words, indent=1)}\n")
+    return f"{json.dumps(words, indent=1)}\n"
 
 
 @contextmanager

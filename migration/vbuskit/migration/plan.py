@@ -8,17 +8,18 @@ where it is, and from then on needs it wherever it goes, back included.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from shlex import quote
 
 from msgspec.structs import replace
 
-from vbuskit.migration.baseline import offered
-from vbuskit.migration.features import bit_name, each_bit, whole
+from vbuskit.migration.baseline import all_masks, masks_group, offered
+from vbuskit.migration.features import BITS, bit_name, each_bit, whole
 from vbuskit.migration.judge import judge
 from vbuskit.migration.judgement import ORDER, Judgement, Verdict
-from vbuskit.migration.profile import Groups, GuestDevice, GuestProfile, HostProfile
-from vbuskit.migration.remedies import masks_offloads
+from vbuskit.migration.profile import Groups, GuestDevice, GuestProfile, HostProfile, Masks
+from vbuskit.migration.remedies import MANY
 
 RINGS = ("pairs", "queues")  # limits that a driver takes to the full; an MTU is the administrator's
 
@@ -35,7 +36,8 @@ class Trap:
 class Route:
     """Where a move is a no: over `via` with a restart there, under a mask of what the destination lacks.
 
-    `via` is the first host itself where that can do it; `dropped` are the bits that the guest goes without.
+    `via` is the first host itself where that can do it; `dropped` are the bits that the mask has: those that
+    the guest uses, and those that it would take when it opens its devices anew. commands: that make it so
     """
 
     start: str
@@ -43,6 +45,7 @@ class Route:
     end: str
     dropped: tuple[str, ...]
     verdict: Verdict
+    commands: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ def traps(guest: GuestProfile, chain: Sequence[HostProfile]) -> Iterator[Trap]:
             if to.identity == at.identity:
                 continue
             judgement = judge(after, to)
-            if ORDER.index(judgement.verdict) > ORDER.index(judge(guest, to).verdict):
+            before = judge(replace(guest, host=at.identity), to)
+            if ORDER.index(judgement.verdict) > ORDER.index(before.verdict):
                 yield Trap(at.name, judgement)
 
 
@@ -89,15 +93,23 @@ def restarted(guest: GuestProfile, at: HostProfile) -> GuestProfile:
         if device.klass not in classes:
             return device
         there = classes[device.klass]
-        rings = {
-            name: there.limits[name] for name in RINGS if name in device.limits and name in there.limits
-        }
         bits = taken(offered(at, there, device.uuid))
-        return replace(device, is_open=True, active=bits, limits=device.limits | rings)
+        limits = device.limits | {
+            name: there.limits[name] if has_many(device, name, bits) else 1
+            for name in RINGS
+            if name in device.limits and name in there.limits
+        }
+        return replace(device, is_open=True, active=bits, limits=limits)
 
     return replace(
         guest, host=at.identity, host_name=at.name, devices=tuple(more(each) for each in guest.devices)
     )
+
+
+def has_many(device: GuestDevice, name: str, bits: Groups) -> bool:
+    """Whether it takes more than one ring; what a module's own class does is not known."""
+    group, bit = MANY[name]
+    return BITS.get((device.type, group), {}).get(bit) != name or bool(bits.get(group, 0) & bit)
 
 
 def taken(bits: Groups) -> Groups:
@@ -108,46 +120,64 @@ def route(
     guest: GuestProfile, start: HostProfile, end: HostProfile, hosts: Sequence[HostProfile]
 ) -> Route | None:
     """A verdict is of guest and destination alone: only a restart helps, and one host between is enough."""
-    less = narrowed(guest, end)
-    last = judge(less, end)
-    if less == guest or last.verdict is Verdict.NO:
-        return None
-    dropped = tuple(lost(guest, less))
     found = []
     for via in (start, *(each for each in hosts if each.identity not in (start.identity, end.identity))):
         first = Verdict.YES if via is start else judge(guest, via).verdict
-        if first is not Verdict.NO and can_mask(via, guest, less):
-            verdict = max(first, last.verdict, key=ORDER.index)
-            found.append(Route(start.name, via.name, end.name, dropped, verdict))
+        lacking = masks(guest, via, end)
+        if first is Verdict.NO or not lacking or not can_mask(via, lacking):
+            continue
+        under = masked(via, lacking)
+        last = judge(restarted(guest, under), end).verdict
+        if last is not Verdict.NO:
+            verdict = max(first, last, key=ORDER.index)
+            names, words = tuple(dropped(guest, lacking)), tuple(commands(guest, under, lacking))
+            found.append(Route(start.name, via.name, end.name, names, verdict, words))
     return min(found, key=lambda each: ORDER.index(each.verdict), default=None)
 
 
-def narrowed(guest: GuestProfile, end: HostProfile) -> GuestProfile:
-    """Re-opened under a mask of all that it uses and `end` does not offer."""
-    classes = {each.name: each for each in end.classes}
-
-    def less(device: GuestDevice) -> GuestDevice:
-        if device.klass not in classes:
-            return device
-        there = offered(end, classes[device.klass], device.uuid)
-        both = {group: bits & there.get(group, 0) for group, bits in device.active.items()}
-        left = {group: whole(device.type, group, bits) for group, bits in both.items()}
-        return replace(device, active=taken(left))
-
-    return replace(guest, devices=tuple(less(each) for each in guest.devices))
-
-
-def differences(guest: GuestProfile, less: GuestProfile) -> Iterator[tuple[str, int, int]]:
-    for before, after in zip(guest.devices, less.devices, strict=True):
-        for group, bits in before.active.items():
-            for bit in each_bit(bits & ~after.active.get(group, 0)):
-                yield before.type, group, bit
-
-
-def lost(guest: GuestProfile, less: GuestProfile) -> Iterator[str]:
-    yield from dict.fromkeys(bit_name(*each) for each in differences(guest, less))
+def masks(guest: GuestProfile, via: HostProfile, end: HostProfile) -> Masks:
+    """Of each device all that it has or would be offered at `via`, and could not have at `end`."""
+    there, later = ({each.name: each for each in host.classes} for host in (via, end))
+    found = {}
+    for device in guest.devices:
+        if device.klass in there and device.klass in later:
+            least, most = there[device.klass], later[device.klass]
+            one, other = offered(via, least, device.uuid), offered(end, most, device.uuid)
+            groups = {
+                group: (one.get(group, 0) | device.active.get(group, 0))
+                & ~whole(device.type, group, one.get(group, 0) & other.get(group, 0))
+                for group in {**one, **device.active}
+            }
+            for name in RINGS:
+                more = name in most.limits and least.limits.get(name, 0) > most.limits[name]
+                if more and has_many(device, name, one):
+                    group, bit = MANY[name]
+                    groups[group] = groups.get(group, 0) | bit
+            found[device.uuid] = taken(groups)
+    return {uuid: groups for uuid, groups in found.items() if groups}
 
 
-def can_mask(host: HostProfile, guest: GuestProfile, less: GuestProfile) -> bool:
-    """The worker of v0.1 masked nothing of group 0 (docs/decisions.md)."""
-    return masks_offloads(host.release) or all(group for _, group, _ in differences(guest, less))
+def masked(host: HostProfile, more: Masks) -> HostProfile:
+    return replace(host, masks=all_masks([host, replace(host, masks=more)]))
+
+
+def dropped(guest: GuestProfile, lacking: Masks) -> Iterator[str]:
+    yield from dict.fromkeys(
+        bit_name(device.type, group, bit)
+        for device in guest.devices
+        for group, bits in sorted(lacking.get(device.uuid, {}).items())
+        for bit in each_bit(bits)
+    )
+
+
+def commands(guest: GuestProfile, under: HostProfile, lacking: Masks) -> Iterator[str]:
+    """A mask takes the place of the one before, so it has the bits of that as well."""
+    bus = quote(guest.bus.name or guest.name)
+    for uuid, groups in lacking.items():
+        for group in groups:
+            bits = under.masks[uuid][group]
+            yield f"vbuskit host mask {bus} {group} {bits:#x} --device {uuid}"
+
+
+def can_mask(host: HostProfile, lacking: Masks) -> bool:
+    return masks_group(host, 0) or not any(0 in groups for groups in lacking.values())

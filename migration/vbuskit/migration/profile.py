@@ -14,6 +14,7 @@ from uuid import UUID
 from msgspec import Meta, Struct, field
 
 SCHEMA = 1  # raise it when a document restricts what an older reader would let pass
+EMULATED = "tcg:"  # before a CPU model that QEMU runs without KVM
 
 # What msgspec does not check stands in the schema alone, and decoding.py checks it, and more: numbers beyond
 # 63 bits, text that cannot be shown.

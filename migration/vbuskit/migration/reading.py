@@ -43,22 +43,19 @@ def release_profile(path: Path) -> Release:
 
 
 def host_profiles(paths: Iterable[Path]) -> list[HostProfile]:
-    """Those of a fleet, in this order. Raises as `host_profile` and `distinct` do."""
-    found = [(path, host_profile(path)) for path in paths]
-    distinct(found)
-    return [host for _, host in found]
-
-
-def distinct(hosts: Iterable[tuple[Path, HostProfile]]) -> None:
-    """Raises Refused when two have one identity and different names: neither can be relied on."""
+    """Those of a fleet, in this order. Raises as `host_profile` does, and Refused: two are of one host."""
     seen: dict[UUID, tuple[Path, HostProfile]] = {}
-    for path, host in hosts:
+    for path in paths:
+        host = host_profile(path)
         first, other = seen.setdefault(host.identity, (path, host))
-        if other.name != host.name:
+        if other is not host:
             raise Refused(
-                f"{first} ({other.name}) and {path} ({host.name}): have one identity, {host.identity}",
-                hint="leave out the one of before a rename, or give each its own host_uuid (libvirtd.conf)",
+                printable(
+                    f"{first} ({other.name}) and {path} ({host.name}): have one identity, {host.identity}"
+                ),
+                hint="name each host once; two hosts need two, by host_uuid in /etc/libvirt/libvirtd.conf",
             )
+    return [host for _, host in seen.values()]
 
 
 def read(path: Path, kind: type[Profile]) -> Profile:

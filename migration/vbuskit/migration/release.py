@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from msgspec import Struct, field
 
 from vbuskit.migration.features import bit_name, each_bit, whole
-from vbuskit.migration.profile import Count, DeviceClass, HostBus, Name
+from vbuskit.migration.profile import DeviceClass, HostBus, Name, Schema, Unknown
+from vbuskit.migration.rules_devices import LEAST
 
 
 class Release(Struct, frozen=True, kw_only=True, tag_field="kind", tag="release"):
@@ -20,13 +20,13 @@ class Release(Struct, frozen=True, kw_only=True, tag_field="kind", tag="release"
     saved: the same of what one vbusd leaves to the next one of this host
     """
 
-    schema: Count
+    schema: Schema
     release: Name
     bus: HostBus
     classes: tuple[DeviceClass, ...] = ()
     wire: tuple[Name, ...] = ()
     saved: tuple[Name, ...] = ()
-    unknown: dict[str, Any] = field(default_factory=dict)
+    unknown: Unknown = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,10 @@ def bridge_losses(old: HostBus, new: HostBus) -> Iterator[Loss]:
     for name in old.connectors:
         if name not in new.connectors:
             yield Loss(f"bridge: connector {name}", "offered", "gone", f"guests that come by {name}")
+    if old.rom and old.rom != new.rom:
+        yield Loss(
+            "bridge: rom", str(old.rom), str(new.rom), f"guests with an option ROM of {old.rom} bytes"
+        )
     for name in (*FLOORS, *CEILINGS):
         was, now = getattr(old, name), getattr(new, name)
         if name in FLOORS and now > was:
@@ -94,7 +98,8 @@ def class_losses(old: DeviceClass, new: DeviceClass) -> Iterator[Loss]:
             yield Loss(
                 f"{old.name}: {name}", "offered", "gone", f"{whose} that use it", (old.name, group, bit)
             )
-    for name, most in old.limits.items():
+    told = {name: most for name, most in LEAST.items() if name in new.limits}
+    for name, most in {**told, **old.limits}.items():
         if name not in new.limits:
             yield Loss(f"{old.name}: {name}", str(most), "not told", f"{whose} that count on it")
         elif new.limits[name] < most:

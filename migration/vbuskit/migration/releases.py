@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vbuskit.base.errors import Blocked, UsageError
+from vbuskit.base.errors import Blocked, UsageError, printable
 from vbuskit.base.places import ROOT
 from vbuskit.migration.reading import release_profile
 from vbuskit.migration.release import Release
@@ -32,6 +32,10 @@ def named(word: str) -> Release:
     name = word.removeprefix("v")
     if name in names():
         return release_profile(PROFILES / f"{name}.json")
-    if not Path(word).exists():
-        raise UsageError(f"{word}: no release and no file", hint=f"releases: {', '.join(names())}")
-    return release_profile(Path(word))
+    try:
+        return release_profile(Path(word))
+    except Blocked as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        known = ", ".join(names())
+        raise UsageError(printable(f"{word}: no release and no file"), hint=f"releases: {known}") from error

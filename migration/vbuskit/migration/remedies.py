@@ -39,13 +39,14 @@ def unmask(guest: GuestProfile, device: GuestDevice, host: HostProfile, group: i
 
 
 def reopen(guest: GuestProfile, device: GuestDevice, group: int, bits: int) -> str:
-    """The guest does without, before it moves."""
+    """The guest does without, before it moves; what the source masks of it, its profile does not say."""
     bus = quote(guest.bus.name or guest.name)
     where = "at the source" if group or masks_offloads(guest.release) else THIRD_HOST
     return (
         f"{where}: vbuskit host mask {bus} {group} {bits:#x} --device {device.uuid}, then have the "
         f"guest re-open it: reload {device.type} in the guest, or vbuskit host remove {bus} "
-        f"--device {device.uuid} and add it again"
+        f"--device {device.uuid} and add it again; a mask replaces the one before, so add "
+        "what is masked there"
     )
 
 

@@ -71,7 +71,7 @@ def compare(old: Release, new: Release) -> tuple[Change, ...]:
     """Every difference of layout, of the window first."""
     window = changes("window", layout(old.wire), layout(new.wire))
     host = list(changes("host", layout(old.saved), layout(new.saved)))
-    raised = any(each.subject == RECORD_VERSION for each in host)
+    raised = any(each.subject == RECORD_VERSION and each.word == "changed" for each in host)
     return (*window, *(softened(each) if raised else each for each in host))
 
 
@@ -114,12 +114,12 @@ def layout(lines: Iterable[str]) -> Layout:
 def changes(part: str, old: Layout, new: Layout) -> Iterator[Change]:
     for name in {**old.constants, **new.constants}:
         yield from value(part, name, old.constants.get(name, ""), new.constants.get(name, ""))
-    for struct in {**old.sizes, **new.sizes}:
+    for struct in {**old.sizes, **new.sizes, **old.fields, **new.fields}:
         was, now = old.sizes.get(struct), new.sizes.get(struct)
         yield from value(part, f"struct {struct}", sized(was), sized(now))
-        if was is not None and now is not None:
+        if (was is None) is (now is None):  # who lacks it altogether is told by its size
             here, there = old.fields.get(struct, {}), new.fields.get(struct, {})
-            yield from members(part, struct, was, here, there)
+            yield from members(part, struct, was or 0, here, there)
 
 
 def sized(count: int | None) -> str:

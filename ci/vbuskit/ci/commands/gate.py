@@ -14,7 +14,7 @@ VERBS: dict[str, str] = {
     "check": "yes, no or yes-if, with reasons and remedies",
     "capture": "the profile of this host, or of a guest that runs here",
     "explain": "what a rule means, why it is so, and what to do",
-    "schema": "the JSON Schema of a host's or a guest's profile",
+    "schema": "the JSON Schema of the profile of a host, a guest or a release",
     "diff": "what only one of two profiles has, and what differs, bits by name",
     "release": "would guests of one release be stranded on another: two of them, or all",
     "state": "does one release read what another one left, from their layouts",

@@ -13,13 +13,13 @@ from pathlib import Path
 import msgspec
 
 from vbuskit.base.errors import Exit, printable
+from vbuskit.migration.decoding import LARGEST
 from vbuskit.migration.diff import Diff, diff
 from vbuskit.migration.profile import GuestProfile, HostProfile
 from vbuskit.migration.reading import guest_profile, host_profile, release_profile
 from vbuskit.migration.release import Release
 from vbuskit.migration.releases import named, names
 
-LARGEST = 8 << 20  # bytes; of what is larger a reader says that it is no profile
 READERS: Mapping[str, Callable[[Path], HostProfile | GuestProfile | Release]] = {
     "host": host_profile,
     "guest": guest_profile,
@@ -54,7 +54,7 @@ def profile(word: str) -> HostProfile | GuestProfile | Release:
     if word.removeprefix("v") in names():
         return named(word)
     path, said = Path(word), Kind()
-    with suppress(ValueError, RecursionError, msgspec.MsgspecError):
+    with suppress(OSError, ValueError, RecursionError, msgspec.MsgspecError):
         if path.is_file() and path.stat().st_size <= LARGEST:
             said = msgspec.json.decode(path.read_bytes(), type=Kind)
     return READERS.get(said.kind, host_profile)(path)

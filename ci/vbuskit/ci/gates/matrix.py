@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from vbuskit.base import artifact
 from vbuskit.base.errors import Exit, printable
+from vbuskit.ci.gates import output
 from vbuskit.ci.gates.profiles import guests_of, hosts_of
 from vbuskit.migration.fleet import Grid, between, grid
 from vbuskit.migration.judgement import Verdict
@@ -38,22 +38,20 @@ def main(options: argparse.Namespace) -> Exit:
     found = grid(guests_of(options.guests), hosts) if options.guests else between(hosts)
     text = FORMATS[options.format](found)
     if options.out:
-        artifact.write(options.out, text)
+        output.write(options.out, text)
     else:
         sys.stdout.write(text)
     return Exit.OK
 
 
 def as_text(found: Grid) -> str:
-    """A row a guest; its letters stand in the order of the hosts."""
-    width = max((len(each.name) for each in found.guests), default=0)
-    rows = [
-        f"{guest.name:{min(width, 40)}}  {found.letters(number)}"
-        for number, guest in enumerate(found.guests)
-    ]
+    """A row a guest; its letters stand in the order of the hosts, and no line is cut short."""
+    names = [printable(each.name) for each in found.guests]
+    width = min(max(map(len, names), default=0), 40)
+    rows = [f"{name:{width}}  {found.letters(number)}" for number, name in enumerate(names)]
     counts = ", ".join(f"{count} {verdict}" for verdict, count in found.counts().items())
-    hosts = ", ".join(each.name for each in found.hosts)
-    return "".join(f"{printable(line)}\n" for line in (f"to: {hosts}", *rows, counts))
+    hosts = ", ".join(printable(each.name) for each in found.hosts)
+    return "".join(f"{line}\n" for line in (f"to: {hosts}", *rows, counts))
 
 
 def as_csv(found: Grid) -> str:

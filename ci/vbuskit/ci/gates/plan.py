@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 from vbuskit.base.errors import Exit, UsageError, printable
 from vbuskit.ci.gates.check import EXITS, as_json
 from vbuskit.ci.gates.profiles import hosts_of
+from vbuskit.migration.baseline import masks_group
 from vbuskit.migration.judgement import worst
 from vbuskit.migration.plan import Plan, Route, plan
+from vbuskit.migration.profile import HostProfile
 from vbuskit.migration.reading import guest_profile
 
 
@@ -29,14 +31,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> Exit:
     guest = guest_profile(options.guest)
-    hosts = hosts_of([*options.hosts, *options.through])
-    others = len(hosts_of(options.through)) if options.through else 0
-    chain = hosts[: len(hosts) - others]
+    chain = hosts_of(options.hosts)
     if len(chain) < 2:
         raise UsageError("plan: one host is no way", hint="name where the guest is, then where it goes")
-    found = plan(guest, chain, hosts[len(chain) :])
-    names = [each.name for each in chain]
-    print(json.dumps(whole(found), indent=1) if options.json else "\n".join(lines(names, found)))
+    if guest.host not in (None, chain[0].identity):
+        raise UsageError(
+            printable(f"plan: {guest.name} does not run on {chain[0].name}"),
+            hint="name first the host that it runs on; after a move capture the guest again",
+        )
+    there = {each.identity for each in chain}
+    others = [each for each in hosts_of(options.through) if each.identity not in there]
+    found = plan(guest, chain, others)
+    if options.json:
+        print(json.dumps(whole(found), indent=1))
+    else:
+        print(
+            "\n".join([*lines([each.name for each in chain], found), *why_stuck(found, [*chain, *others])])
+        )
     return EXITS[worst(each.verdict for each in found.hops)]
 
 
@@ -45,14 +56,30 @@ def lines(names: list[str], found: Plan) -> Iterator[str]:
         yield printable(f"{hop.verdict}: {start} to {hop.host}")
         yield from (f"  {printable(str(each))}" for each in hop.findings)
     for trap in found.traps:
-        yield printable(f"after a restart at {trap.at}, {trap.judgement.verdict}: to {trap.judgement.host}")
+        yield printable(
+            f"trap, {trap.judgement.verdict}: a restart of {trap.judgement.guest} on {trap.at}, or of a "
+            f"driver in it, makes it need what {trap.judgement.host} does not offer"
+        )
         yield from (f"  {printable(str(each))}" for each in trap.judgement.findings)
-    if found.traps:
-        yield "`vbuskit gate baseline` has the masks under which a restart closes nothing"
+    rules = {each.rule for trap in found.traps for each in trap.judgement.findings}
+    if any(each.startswith("feature-") for each in rules):
+        yield "`vbuskit gate baseline` has masks under which a restart takes no bit that a host lacks"
+    if "limit-low" in rules:
+        yield "no mask of `vbuskit gate baseline` bounds rings: the remedies above do"
     for route in found.routes:
         yield printable(told(route))
+        yield from (f"  on {printable(route.via)}: {printable(each)}" for each in route.commands)
     for start, end in found.stuck:
         yield printable(f"no way from {start} to {end} over these hosts")
+
+
+def why_stuck(found: Plan, hosts: Sequence[HostProfile]) -> Iterator[str]:
+    """The remedies of a hop speak of a mask at the source, which not every release heeds."""
+    old = [each.name for each in hosts if not masks_group(each, 0)]
+    if found.stuck and old:
+        yield printable(
+            f"no mask of group 0 is heeded on {', '.join(old)}: --through a later vbuskit, or update"
+        )
 
 
 def told(route: Route) -> str:

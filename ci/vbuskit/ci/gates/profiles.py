@@ -5,27 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from uuid import UUID
 
-from vbuskit.base.errors import Blocked, Refused, printable
+from vbuskit.base.errors import Blocked, printable
 from vbuskit.migration.profile import GuestProfile, HostProfile
-from vbuskit.migration.reading import guest_profile, host_profile
+from vbuskit.migration.reading import guest_profile, host_profiles
 
 
 def hosts_of(paths: Sequence[Path]) -> list[HostProfile]:
-    """Raises Refused: two are of one host."""
-    seen: dict[UUID, Path] = {}
-    found = []
-    for path in files(paths):
-        host = host_profile(path)
-        if host.identity in seen:
-            raise Refused(
-                printable(f"{path}: $.identity is that of {seen[host.identity]}, too"),
-                hint="name each host once; two hosts need two identities",
-            )
-        seen[host.identity] = path
-        found.append(host)
-    return found
+    return host_profiles(files(paths))
 
 
 def guests_of(paths: Sequence[Path]) -> list[GuestProfile]:
@@ -35,7 +22,16 @@ def guests_of(paths: Sequence[Path]) -> list[GuestProfile]:
 def files(paths: Sequence[Path]) -> Iterator[Path]:
     """In the order of the command line; of a folder by name."""
     for path in paths:
-        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        inside = sorted(path.glob("*.json")) if is_folder(path) else [path]
         if not inside:
-            raise Blocked(f"{path}: no *.json in there", hint="`vbuskit gate capture` writes profiles")
+            raise Blocked(
+                printable(f"{path}: no *.json in there"), hint="`vbuskit gate capture` writes profiles"
+            )
         yield from inside
+
+
+def is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # its reader says why
+        return False

@@ -46,11 +46,12 @@ def main(options: argparse.Namespace) -> Exit:
 def write(options: argparse.Namespace) -> Exit:
     from vbuskit.base.places import ROOT
     from vbuskit.base.run import Runner
+    from vbuskit.ci.gates import output
     from vbuskit.migration import offer
 
     path = options.output or NEXT
     found = offer.offer(Runner(), (options.tree or ROOT).resolve(), defect=options.defect)
-    offer.write(found, path)
+    output.write(path, offer.text(found), "--output")
     print(f"{path}: {found.release}, {len(found.classes)} classes")
     return Exit.OK
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`vbuskit gate schema host|guest`: what a profile must be, for other programs."""
+"""`vbuskit gate schema host|guest|release`: what a profile must be, for other programs."""
 
 from __future__ import annotations
 

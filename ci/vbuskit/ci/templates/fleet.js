@@ -158,7 +158,7 @@
   };
   addEventListener("keydown", (event) => {
     const from = event.target;
-    if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || help.open) return;
     if (from.matches("input")) {
       if (event.key === "Escape") { from.value = ""; show(); grid.focus(); }
       else if (event.key === "Enter") grid.focus();

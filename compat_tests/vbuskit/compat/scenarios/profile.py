@@ -7,10 +7,10 @@ from vbuskit.compat.bench import Bench
 from vbuskit.compat.cells import Cell
 from vbuskit.compat.scenario import Scenario
 from vbuskit.drivers.host_abi import QUEUES
-from vbuskit.migration.capture import EMULATED, capture_guest, capture_host
+from vbuskit.migration.capture import capture_guest, capture_host
 from vbuskit.migration.judge import judge
 from vbuskit.migration.judgement import Verdict
-from vbuskit.migration.profile import GuestProfile, HostProfile
+from vbuskit.migration.profile import EMULATED, GuestProfile, HostProfile
 from vbuskit.migration.reading import parse
 from vbuskit.migration.writing import canonical
 
