@@ -96,9 +96,11 @@ def up(places: Places, folder: Path, options: argparse.Namespace) -> int:
         outfits = {suite: outfit(run, places, suite, programs[suite]) for suite in programs}
         shared = make(folder / "shared")
         with Lab(run, [outfits[suite] for suite in suites], folder / "hosts", shared=shared) as lab:
-            show_seats(standing.publish(folder, lab))
-            print(f"lab {options.name}: up; Ctrl-C or `vbuskit lab down` ends it", flush=True)
-            asleep()
+            with suppress(KeyboardInterrupt):  # of Ctrl-C or `lab down`, which others may say once it stands
+                show_seats(standing.publish(folder, lab))
+                print(f"lab {options.name}: up; Ctrl-C or `vbuskit lab down` ends it", flush=True)
+                while True:
+                    signal.pause()
     print(f"lab {options.name}: gone", flush=True)
     return Exit.OK
 
@@ -129,13 +131,6 @@ def vbusd(run: Runner, places: Places, *, is_own: bool) -> Path:
 def outfit(run: Runner, places: Places, suite: str, program: Path) -> Outfit:
     root = None if suite == own_suite() else root_for(run, places, suite).tree
     return Outfit(suite=suite, root=root, vbusd=program)
-
-
-def asleep() -> None:
-    """Until Ctrl-C or `lab down`."""
-    with suppress(KeyboardInterrupt):
-        while True:
-            signal.pause()
 
 
 def detached(folder: Path, options: argparse.Namespace) -> int:
