@@ -95,12 +95,13 @@ def up(places: Places, folder: Path, options: argparse.Namespace) -> int:
     with standing.held(folder):
         outfits = {suite: outfit(run, places, suite, programs[suite]) for suite in programs}
         shared = make(folder / "shared")
-        with Lab(run, [outfits[suite] for suite in suites], folder / "hosts", shared=shared) as lab:
-            with suppress(KeyboardInterrupt):  # of Ctrl-C or `lab down`, which others may say once it stands
-                show_seats(standing.publish(folder, lab))
-                print(f"lab {options.name}: up; Ctrl-C or `vbuskit lab down` ends it", flush=True)
-                while True:
-                    signal.pause()
+        hosts = [outfits[suite] for suite in suites]
+        # Once it stands, Ctrl-C and `lab down` are its end, and no failure.
+        with Lab(run, hosts, folder / "hosts", shared=shared) as lab, suppress(KeyboardInterrupt):
+            show_seats(standing.publish(folder, lab))
+            print(f"lab {options.name}: up; Ctrl-C or `vbuskit lab down` ends it", flush=True)
+            while True:
+                signal.pause()
     print(f"lab {options.name}: gone", flush=True)
     return Exit.OK
 
