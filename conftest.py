@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What tests of several folders start from: two real, tiny kernel modules, and places of their own."""
+"""What several tests start from: real, tiny kernel modules, places of their own, a Chromium."""
 
 from __future__ import annotations
 
 import datetime
 import re
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from vbuskit.base.artifact import Artifact
+from vbuskit.base.errors import Blocked
 from vbuskit.base.places import ROOT, Places
 from vbuskit.base.run import Runner
+from vbuskit.ci.browser import Browser, Tab
 from vbuskit.kmp.flavour import flavour_of
 from vbuskit.kmp.keys import Key, new_key
 
@@ -171,3 +173,17 @@ def places_in() -> Callable[[Path], Places]:
     return lambda folder: Places(
         tree=ROOT, out=folder / "out", cache=folder / "cache", state=folder / "state"
     )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    try:
+        with Browser.started(tmp_path_factory.mktemp("browser")) as started:
+            yield started
+    except Blocked as error:
+        pytest.skip(f"{error} (package chromium-headless-shell)")
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Tab:
+    return browser.tab()

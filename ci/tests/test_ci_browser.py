@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -43,20 +42,6 @@ SEEN = """
       weight: Number(style.fontWeight) };
   })
 """
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    try:
-        with Browser.started(tmp_path_factory.mktemp("browser")) as started:
-            yield started
-    except Blocked as error:
-        pytest.skip(f"{error} (package chromium-headless-shell)")
-
-
-@pytest.fixture
-def tab(browser: Browser) -> Tab:
-    return browser.tab()
 
 
 @pytest.fixture(scope="module")

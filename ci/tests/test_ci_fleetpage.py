@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +16,6 @@ import pytest
 from msgspec.structs import replace
 
 from vbuskit.base import artifact
-from vbuskit.base.errors import Blocked
 from vbuskit.ci import fleetpage, gallery
 from vbuskit.ci.browser import Browser, Tab
 from vbuskit.ci.fleetpage import html
@@ -32,20 +30,6 @@ BOXES = (
     ".map((box) => [box.x, box.y, box.width, box.height])"
 )
 WHY = "document.getElementById('why')"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    try:
-        with Browser.started(tmp_path_factory.mktemp("browser")) as started:
-            yield started
-    except Blocked as error:
-        pytest.skip(f"{error} (package chromium-headless-shell)")
-
-
-@pytest.fixture
-def tab(browser: Browser) -> Tab:
-    return browser.tab()
 
 
 @pytest.fixture(scope="module")
