@@ -89,7 +89,7 @@ class Record:
     cases: list[Case]
 
 
-# To be replaced by `gate capture`: what a profile has besides is the same on both sides here.
+# Not captured: rows of a record are judged anew by these. What a profile has besides is alike on both sides.
 def profiles(device: UUID, case: Case, mask: Groups) -> tuple[GuestProfile, HostProfile]:
     """A guest with that device as it was opened, and its own host with that mask."""
     release, date, version = "0", "2026-11-24T00:00:00Z", 1

@@ -11,7 +11,6 @@ from itertools import chain
 from operator import and_, or_
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from vbuskit.migration import remedies
 from vbuskit.migration.features import bit_name, each_bit, whole
 from vbuskit.migration.profile import (
     EMULATED,
@@ -26,10 +25,9 @@ from vbuskit.migration.profile import (
     Image,
     Masks,
 )
-from vbuskit.migration.remedies import version
+from vbuskit.migration.remedies import masks_offloads, version
 from vbuskit.migration.rules_machine import OVERRIDE_SINCE
 
-MASKS_OFFLOADS = (0, 2)  # the first release whose worker masks feature group 0
 OURS = "https://vbuskit.invalid/gate/"
 # Of CPU models that are known by age, the later is taken; others are known by their names alone.
 CPUS = (
@@ -77,7 +75,7 @@ def offered(host: HostProfile, there: DeviceClass, device: UUID | None = None) -
 
 def masks_group(host: HostProfile, group: int) -> bool:
     """The worker of v0.1 masked nothing of group 0 (docs/decisions.md)."""
-    return bool(group) or (version(host.release) or MASKS_OFFLOADS) >= MASKS_OFFLOADS
+    return bool(group) or masks_offloads(host.release)
 
 
 def newest(machines: Sequence[str]) -> str | None:
@@ -115,7 +113,7 @@ def baseline(hosts: Sequence[HostProfile]) -> Baseline:
         queues_max=min(each.queues_max for each in buses),
         rom=buses[0].rom if len({each.rom for each in buses}) == 1 else 0,
     )
-    oldest = min(hosts, key=lambda each: remedies.version(each.release))
+    oldest = min(hosts, key=lambda each: version(each.release))
     found = HostProfile(
         schema=SCHEMA,
         identity=uuid5(NAMESPACE_URL, OURS + ",".join(sorted(str(each.identity) for each in hosts))),
