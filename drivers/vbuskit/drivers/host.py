@@ -276,6 +276,14 @@ class Host:
         self._socket.settimeout(seconds)
         return iter(self._event, None)
 
+    def exchange(self, message: bytes) -> bytes:
+        """One message and its answer, empty when vbusd has ended: for who speaks for somebody else."""
+        try:
+            self._socket.send(message)
+            return self._socket.recv(1 << 16)
+        except OSError as error:
+            raise VbusdSilent(f"vbusd: no answer ({error.strerror or error})") from error
+
     def _event(self) -> Event | None:
         raw = self._socket.recv(1 << 16)
         return event_of(abi.EventMessage.from_buffer_copy(raw)) if raw else None
@@ -292,11 +300,7 @@ class Host:
 
     def _ask(self, message: abi.Request) -> bytes:
         """Send one request; return what follows the reply's head."""
-        try:
-            self._socket.send(bytes(message))
-            raw = self._socket.recv(1 << 16)
-        except OSError as error:
-            raise VbusdSilent(f"vbusd: no answer ({error.strerror or error})") from error
+        raw = self.exchange(bytes(message))
         size = len(bytes(abi.Reply()))
         if len(raw) < size:
             raise VbusdSilent("vbusd: has ended", hint="its log says why")

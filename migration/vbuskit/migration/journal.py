@@ -2,7 +2,7 @@
 """What a migration is about to do, written down and on the disk before it does it.
 
 One file a migration, a JSON object a line: `{"begin": STEP}` before a step, `{"end": STEP, ...}` after it,
-with what the step has found out (a ticket, a receipt). A last line that is torn is a step that did not happen.
+with what the step has found out (a ticket, a receipt). A torn last line is a step that did not happen.
 """
 
 from __future__ import annotations

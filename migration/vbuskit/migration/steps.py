@@ -3,8 +3,8 @@
 
     gate -> prepare -> move -> (release -> start) switch -> (wake -> tidy) commit
 
-No step is taken on memory alone: a crash at any point leaves a journal and two hosts, and these decide. The point
-of no return is `start` at the destination; before it the way back is cancel, clear, return, revive. Pure.
+No step is taken on memory alone: a crash at any point leaves a journal and two hosts, and these decide. The
+point of no return is `start` at the destination; before it the way back is cancel, clear, return, revive.
 """
 
 from __future__ import annotations

@@ -31,6 +31,11 @@ def main(options: argparse.Namespace) -> Exit:
     if options.verb == "hook":
         hook(options)
         return Exit.OK
+    if options.verb == "proxy":
+        from vbuskit.drivers import proxy
+
+        proxy.serve(options.socket, sys.stdin, sys.stdout)
+        return Exit.OK
     if options.verb == "domxml" and options.bus.endswith(".toml"):
         print(description.domain_xml(description.read(Path(options.bus))))
         return Exit.OK
