@@ -145,7 +145,7 @@ void vbusd_bus_end(struct vbusd_bus *bus)
 void vbusd_bus_gone(struct vbusd_bus *bus)
 {
 	vbusd_event_tell(VBUSD_BUS_REMOVED, bus->name, NULL, 0, 0, "");
-	vbusd_admin_answer(bus, VBUSD_OK);
+	vbusd_admin_answer(bus, VBUSD_OK, NULL);
 	vbusd_bus_close(bus);
 }
 
@@ -234,14 +234,18 @@ enum vbusd_result vbusd_bus_add(const struct vbusd_request *q, char *text)
 	bus->window_mib = q->window_mib;
 	bus->vectors = q->vectors;
 	bus->list_generation = 1;
-	if (vbusd_bus_open(bus, text) < 0) {
+	if ((q->flags & VBUSD_HELD && vbusd_hold_new(bus, text) < 0) ||
+	    vbusd_bus_open(bus, text) < 0) {
 		vbusd_bus_close(bus);
 		return VBUSD_SYSTEM;
 	}
 	bus->used = true;
-	vbus_log(bus->name, "added (%u MiB, %u vectors, %s)", bus->window_mib, bus->vectors,
-		 bus->path);
+	vbus_log(bus->name, "added%s (%u MiB, %u vectors, %s)", bus->hold ? " and held" : "",
+		 bus->window_mib, bus->vectors, bus->path);
 	vbusd_event_tell(VBUSD_BUS_ADDED, bus->name, NULL, 0, bus->window_mib, bus->path);
+	if (bus->hold)
+		vbusd_event_tell(VBUSD_BUS_HELD, bus->name, NULL, 0, 0, "");
+	memcpy(text, bus->ticket, sizeof(bus->ticket));
 	vbusd_worker_start(bus);
 	return VBUSD_OK;
 }
@@ -299,18 +303,6 @@ static bool block_size_is_ok(uint32_t bytes)
 {
 	return !bytes || (is_power_of_two(bytes) && bytes >= VBUS_BLOCK_MIN &&
 			  bytes <= VBUS_BLOCK_MAX);
-}
-
-/* For the first worker; the lock is tried here so that the one who asked is told. */
-static int open_first(const struct vbusd_device *want, char *text)
-{
-	int fd = vbusd_backend_open(want, text);
-
-	if (fd < 0 || want->klass->backend != VBUS_BACKEND_IMAGE ||
-	    !vbusd_image_lock(want, fd, text))
-		return fd;
-	close(fd);
-	return -1;
 }
 
 /* Replace what is masked in group @gid. */
@@ -397,6 +389,12 @@ static enum vbusd_result judge_device(const struct vbusd_request *q, struct vbus
 	return result;
 }
 
+/* Whether it can be looked at without harm: a stream's other end may take one connection and end. */
+static bool is_probed(const struct vbus_class_info *klass)
+{
+	return klass->backend == VBUS_BACKEND_IMAGE || klass->backend == VBUS_BACKEND_TAP;
+}
+
 enum vbusd_result vbusd_device_add(const struct vbusd_request *q, char *text)
 {
 	struct vbusd_bus *bus = vbusd_bus_find(q->bus);
@@ -419,10 +417,16 @@ enum vbusd_result vbusd_device_add(const struct vbusd_request *q, char *text)
 	if (i == VBUSD_DEVICES)
 		return refuse(text, VBUSD_FULL, "bus %s: has %u devices already", q->bus,
 			      VBUSD_DEVICES);
-	if (klass->backend != VBUS_BACKEND_NONE) {
-		fd = open_first(&want, text);
+	if (bus->hold ? is_probed(klass) : klass->backend != VBUS_BACKEND_NONE) {
+		fd = bus->hold ? vbusd_backend_open(&want, text) :
+				 vbusd_backend_open_alone(&want, text);
 		if (fd < 0)
 			return VBUSD_SYSTEM;
+	}
+	/* It is there; whoever serves it now is not disturbed. */
+	if (bus->hold && fd >= 0) {
+		close(fd);
+		fd = -1;
 	}
 
 #ifdef VBUS_DEFECT_DESCRIPTOR	/* a planted defect: nobody closes it */
