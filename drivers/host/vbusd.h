@@ -236,7 +236,7 @@ void vbusd_release_heard(struct vbusd_bus *bus, const struct vbus_worker_notice 
 void vbusd_release_ended(struct vbusd_bus *bus);
 void vbusd_release_fail(struct vbusd_bus *bus, const char *why);
 
-/* vbusd_config.c: one request each; the text is empty when all is well. */
+/* vbusd_config.c: one request each, whose bus is there; the text is empty when all is well. */
 enum vbusd_result vbusd_bus_add(const struct vbusd_request *q, char *text);
 enum vbusd_result vbusd_bus_remove(const struct vbusd_request *q, char *text);
 enum vbusd_result vbusd_device_add(const struct vbusd_request *q, char *text);
@@ -246,6 +246,9 @@ enum vbusd_result vbusd_link(const struct vbusd_request *q, char *text);
 enum vbusd_result vbusd_renew(const struct vbusd_request *q, char *text);
 enum vbusd_result vbusd_end(const struct vbusd_request *q, char *text);
 enum vbusd_result vbusd_resize(const struct vbusd_request *q, char *text);
+/* @result, with its reason in @text. */
+enum vbusd_result __attribute__((format(printf, 3, 4)))
+vbusd_deny(char *text, enum vbusd_result result, const char *fmt, ...);
 struct vbusd_bus *vbusd_bus_find(const char *name);
 void vbusd_bus_clear(struct vbusd_bus *bus);
 /* QEMU's socket. */

@@ -16,21 +16,22 @@
 static const struct {
 	enum vbusd_result (*act)(const struct vbusd_request *q, char *text);
 	uint32_t flags;		/* that it may have */
-	bool still;		/* not of a bus that is being moved */
+	enum { OF_ANY, OF_A_BUS, OF_A_STILL_BUS } of;	/* one that is there; and is not being moved */
 } ops[VBUSD_START + 1] = {
-	[VBUSD_BUS_ADD]	      = { vbusd_bus_add, VBUSD_HELD },
-	[VBUSD_BUS_REMOVE]    = { vbusd_bus_remove, 0 },
-	[VBUSD_DEVICE_ADD]    = { vbusd_device_add, VBUSD_LINK_DOWN | VBUSD_READ_ONLY, true },
-	[VBUSD_DEVICE_REMOVE] = { vbusd_device_remove, 0, true },
-	[VBUSD_MASK]	      = { vbusd_mask, VBUSD_ALL_DEVICES, true },
-	[VBUSD_LINK]	      = { vbusd_link, VBUSD_LINK_DOWN, true },
-	[VBUSD_RESIZE]	      = { vbusd_resize, 0, true },
-	[VBUSD_CLASS_ADD]     = { vbusd_class_add, 0 },
-	[VBUSD_CLASS_REMOVE]  = { vbusd_class_remove, 0 },
-	[VBUSD_RENEW]	      = { vbusd_renew, 0, true },
-	[VBUSD_END]	      = { vbusd_end, 0 },
-	[VBUSD_RELEASE]	      = { vbusd_release, 0 },
-	[VBUSD_START]	      = { vbusd_start, VBUSD_FENCED },
+	[VBUSD_BUS_ADD]	      = { vbusd_bus_add, VBUSD_HELD, OF_ANY },
+	[VBUSD_BUS_REMOVE]    = { vbusd_bus_remove, 0, OF_A_BUS },
+	[VBUSD_DEVICE_ADD]    = { vbusd_device_add, VBUSD_LINK_DOWN | VBUSD_READ_ONLY,
+				  OF_A_STILL_BUS },
+	[VBUSD_DEVICE_REMOVE] = { vbusd_device_remove, 0, OF_A_STILL_BUS },
+	[VBUSD_MASK]	      = { vbusd_mask, VBUSD_ALL_DEVICES, OF_A_STILL_BUS },
+	[VBUSD_LINK]	      = { vbusd_link, VBUSD_LINK_DOWN, OF_A_STILL_BUS },
+	[VBUSD_RESIZE]	      = { vbusd_resize, 0, OF_A_STILL_BUS },
+	[VBUSD_CLASS_ADD]     = { vbusd_class_add, 0, OF_ANY },
+	[VBUSD_CLASS_REMOVE]  = { vbusd_class_remove, 0, OF_ANY },
+	[VBUSD_RENEW]	      = { vbusd_renew, 0, OF_A_STILL_BUS },
+	[VBUSD_END]	      = { vbusd_end, 0, OF_ANY },
+	[VBUSD_RELEASE]	      = { vbusd_release, 0, OF_A_BUS },
+	[VBUSD_START]	      = { vbusd_start, VBUSD_FENCED, OF_A_BUS },
 };
 
 struct answer {
@@ -170,15 +171,19 @@ static size_t handle(const struct vbusd_request *q, size_t len, struct answer *a
 	if (!ops[q->op].act)
 		return status(q, a);
 	bus = vbusd_bus_find(q->bus);
+	if (!bus && ops[q->op].of) {
+		a->head.result = vbusd_deny(a->head.text, VBUSD_NO_ENTRY, "bus %s: is not there",
+					    q->bus);
+		return 0;
+	}
 	if (bus && bus->after == VBUSD_AFTER_BUS) {
 		a->head.result = VBUSD_BUSY;
 		say_that_it_ends(bus, a->head.text);
 		return 0;
 	}
-	if (bus && ops[q->op].still && vbusd_hold_freezes(bus)) {
-		a->head.result = VBUSD_BUSY;
-		snprintf(a->head.text, sizeof(a->head.text), "bus %s: is being moved; start it, or remove it",
-			 bus->name);
+	if (ops[q->op].of == OF_A_STILL_BUS && vbusd_hold_freezes(bus)) {
+		a->head.result = vbusd_deny(a->head.text, VBUSD_BUSY, "bus %s: is being moved; "
+					    "start it, or remove it", q->bus);
 		return 0;
 	}
 	a->head.result = ops[q->op].act(q, a->head.text);

@@ -168,32 +168,23 @@ void vbusd_release_ended(struct vbusd_bus *bus)
 	give_receipt(bus);
 }
 
-static enum vbusd_result refuse(enum vbusd_result result, char *text, const char *bus,
-				const char *why)
-{
-	snprintf(text, VBUSD_TEXT_LEN, "bus %s: %s", bus, why);
-	return result;
-}
-
 enum vbusd_result vbusd_release(const struct vbusd_request *q, char *text)
 {
 	struct vbusd_bus *bus = vbusd_bus_find(q->bus);
 
-	if (!bus)
-		return refuse(VBUSD_NO_ENTRY, text, q->bus, "is not there");
 	if (!is_hex(q->argument, VBUSD_TICKET_LEN) || q->argument[VBUSD_TICKET_LEN])
-		return refuse(VBUSD_RANGE, text, q->bus, "a ticket is 32 hexadecimal digits");
+		return vbusd_deny(text, VBUSD_RANGE, "bus %s: a ticket is 32 hexadecimal digits", q->bus);
 	if (bus->hold == VBUSD_HOLD_RELEASED && !strcmp(bus->ticket, q->argument)) {
 		write_receipt(bus, text);
 		bus->hold = VBUSD_HOLD_GIVEN;
 		return VBUSD_OK;
 	}
 	if (bus->hold)
-		return refuse(VBUSD_BUSY, text, q->bus, "is held already; a receipt is given once");
+		return vbusd_deny(text, VBUSD_BUSY, "bus %s: is held already; a receipt is given once", q->bus);
 	if (bus->connector == VBUSD_FILE)
-		return refuse(VBUSD_UNKNOWN, text, q->bus, "the file connector does not move");
+		return vbusd_deny(text, VBUSD_UNKNOWN, "bus %s: the file connector does not move", q->bus);
 	if (bus->worker <= 0 || bus->after)
-		return refuse(VBUSD_BUSY, text, q->bus, "has no worker to be asked; try again");
+		return vbusd_deny(text, VBUSD_BUSY, "bus %s: has no worker to be asked; try again", q->bus);
 	memcpy(bus->ticket, q->argument, VBUSD_TICKET_LEN);
 	bus->drained = false;
 	vbus_log(bus->name, "worker %d is to release it (asked for)", (int)bus->worker);
@@ -208,17 +199,15 @@ enum vbusd_result vbusd_start(const struct vbusd_request *q, char *text)
 	bool fenced = q->flags & VBUSD_FENCED;
 	char own[VBUSD_TEXT_LEN];
 
-	if (!bus)
-		return refuse(VBUSD_NO_ENTRY, text, q->bus, "is not there");
 	if (!bus->hold)
-		return refuse(VBUSD_BUSY, text, q->bus, "is not held");
+		return vbusd_deny(text, VBUSD_BUSY, "bus %s: is not held", q->bus);
 	if (!fenced && !is_receipt(q->argument))
-		return refuse(VBUSD_RANGE, text, q->bus, "a receipt is TICKET:EPOCH");
+		return vbusd_deny(text, VBUSD_RANGE, "bus %s: a receipt is TICKET:EPOCH", q->bus);
 	/* Which epoch the other host had nobody knows here. */
 	write_receipt(bus, own);
 	if (!fenced && strncmp(own, q->argument, bus->hold == VBUSD_HOLD_NEW ? VBUSD_TICKET_LEN :
 			       VBUSD_RECEIPT_LEN))
-		return refuse(VBUSD_BUSY, text, q->bus, "is held for another receipt");
+		return vbusd_deny(text, VBUSD_BUSY, "bus %s: is held for another receipt", q->bus);
 	if (!images_are_free(bus, text))
 		return VBUSD_SYSTEM;
 	bus->hold = VBUSD_HOLD_NONE;

@@ -308,6 +308,10 @@ int vbus_keep_alone(void);
 void vbus_keep_serving(struct vbus_bus *bus);
 void vbus_keep_meet(struct vbus_bus *bus);
 
+uint64_t vbus_now_ms(void);
+/* 0 ms: never. */
+void vbus_arm(const struct vbus_bus *bus, int timer, uint32_t ms);
+
 /* worker_bus.c: epoch, confirmation. */
 int vbus_bus_start(struct vbus_bus *bus);
 void vbus_bus_connected(struct vbus_bus *bus);
