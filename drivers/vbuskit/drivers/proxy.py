@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Another host's vbusd, through any program that joins its standard input and output with `vbuskit host proxy`.
+"""Another host's vbusd, through any program that joins its standard streams with `vbuskit host proxy`.
 
-A JSON object a line each way: vbusd's own messages as they are, in hexadecimal, and the tickets that its libvirt's
-hook asks for. No port and no key of ours: who may run commands there as root may do this.
+A JSON object a line each way: vbusd's own messages as they are, in hexadecimal, and the tickets that
+libvirt's hook there asks for. No port and no key of ours: who may run commands there as root may do this.
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ from uuid import UUID
 from vbuskit.base.errors import Blocked, Refused, VbuskitError, printable
 from vbuskit.base.places import make
 from vbuskit.base.run import Arg, Dialogue, Runner
-from vbuskit.drivers.host import ANSWER_SECONDS, Host, VbusdSilent
+from vbuskit.drivers.host import ANSWER_SECONDS, DEFAULT_SOCKET, Host, VbusdSilent
 
 HELLO = {"proxy": 1}
-TICKETS = Path("/run/vbuskit/tickets")
 FIRST_SECONDS = 30.0  # ssh has to get there
 LONGEST = 1 << 18  # of a line; a message of vbusd is a quarter of it
 
 
-def serve(path: Path, asked: IO[str], answers: IO[str], tickets: Path = TICKETS) -> None:
+def tickets_of(path: Path) -> Path:
+    """Beside vbusd's socket: /run/vbuskit/tickets."""
+    return path.parent / "tickets"
+
+
+def serve(path: Path, asked: IO[str], answers: IO[str]) -> None:
     """Until `asked` ends. What is refused is answered, never raised."""
 
     def say(words: Mapping[str, Any]) -> None:
@@ -36,7 +40,7 @@ def serve(path: Path, asked: IO[str], answers: IO[str], tickets: Path = TICKETS)
         say(HELLO)
         while line := asked.readline(LONGEST):
             try:
-                say(answer(json.loads(line), host, tickets))
+                say(answer(json.loads(line), host, tickets_of(path)))
             except VbuskitError as error:
                 say({"error": str(error), "hint": error.hint})
             except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -134,10 +138,14 @@ class RemoteHost(Host):
 
 
 class LocalHost(Host):
-    """A `Host` of this machine, with the tickets of its own libvirt."""
+    """A `Host` whose socket is here, with the tickets beside it."""
+
+    def __init__(self, path: Path = DEFAULT_SOCKET) -> None:
+        super().__init__(path)
+        self._tickets = tickets_of(path)
 
     def leave_ticket(self, uuid: UUID, ticket: str) -> None:
-        leave(TICKETS, uuid, ticket)
+        leave(self._tickets, uuid, ticket)
 
     def withdraw_ticket(self, uuid: UUID) -> None:
-        withdraw(TICKETS, uuid)
+        withdraw(self._tickets, uuid)
