@@ -84,7 +84,7 @@ LISTENING = threading.Event()
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Of a migration: bytes done and left, bytes dirtied a second, ms that the guest is expected to stand."""
+    """Of a migration: bytes done and left, bytes dirtied a second, ms that the guest would stand."""
 
     done: int
     left: int
