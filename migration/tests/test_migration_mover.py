@@ -254,10 +254,11 @@ def test_a_disk_that_cannot_be_synced_turns_the_move_back(stage: Stage) -> None:
     assert "Input/output error" in stage.journal.notes.back and stage.source.state == "serving"
 
 
-def test_a_bus_of_that_name_at_the_destination_is_left_alone(stage: Stage) -> None:
-    stage.destination.state = "serving"
+@pytest.mark.parametrize("state", ["serving", "held"])
+def test_a_bus_of_that_name_at_the_destination_is_left_alone(stage: Stage, state: str) -> None:
+    stage.destination.state = state
     assert stage.run() is Step.BACK
-    assert stage.log == [] and stage.destination.state == "serving"
+    assert stage.log == [] and stage.destination.state == state
     assert Step.PREPARE in stage.journal.notes.failed
 
 
