@@ -9,6 +9,7 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -159,12 +160,17 @@ def goes_on(console: Path) -> bool:
     return bool(until(lambda: len(ticks(console)) > last + 5, 60, pause=0.1))
 
 
-def migrate(it: Standing, state: Path, start: int, end: int, *more: str) -> Finished:
+def command(it: Standing, start: int, end: int, *more: str) -> list[str | Path]:
     """From this machine: both hosts by their ways in from outside, libvirt by the lab's own ssh."""
     here, there = it.hosts[start], it.hosts[end]
     words: list[str | Path] = [sys.executable, "-m", "vbuskit.ci.cli", "migrate", "g1", there.uri]
     words += ["--connect", it.uri(here), "--socket", it.outside(here.vbusd)]
     words += ["--destination-connect", it.uri(there), "--destination-socket", it.outside(there.vbusd), *more]
+    return words
+
+
+def migrate(it: Standing, state: Path, start: int, end: int, *more: str) -> Finished:
+    words = command(it, start, end, *more)
     return Runner().attempt(words, env={"VBUSKIT_STATE": str(state)}, seconds=180)
 
 
@@ -182,11 +188,10 @@ def has_it(it: Standing, host: int) -> bool:
     return bool(until(look, 60, pause=0.1))
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("other", ["bookworm", "trixie"])
-def test_a_guest_goes_to_another_host_with_its_bus_and_comes_back(tmp_path: Path, other: str) -> None:
-    out, state = tmp_path / "out", tmp_path / "state"
-    with standing(out, "--suite", f"bookworm,{other}") as it:
+@contextmanager
+def at_home(out: Path, suites: str) -> Iterator[tuple[Standing, Path]]:
+    """A lab, and a guest with a bus on its first host; also its console, which both hosts append to."""
+    with standing(out, "--suite", suites) as it:
         shared = out / "lab/lab/shared"
         kernel, initrd = tiny(out, shared)
         hardware = Hardware(
@@ -205,16 +210,53 @@ def test_a_guest_goes_to_another_host_with_its_bus_and_comes_back(tmp_path: Path
         it.run(it.hosts[0], ["virsh", "-q", "create", str(SHARED / "g1.xml")], seconds=120)
         console = shared / "console"
         assert goes_on(console) and has_it(it, 0)
+        yield it, console
+        assert goes_on(console)
+        seen = ticks(console)
+        assert seen == [*range(1, seen[-1] + 1)]  # none lost, none twice
+
+
+def says(told: Path, line: str) -> bool:
+    return line in told.read_text()
+
+
+def closed(state: Path) -> list[str]:
+    """How each migration came to its end."""
+    journals = (state / "migrations/closed").iterdir()
+    return sorted(json.loads(each.read_text().splitlines()[-1])["closed"] for each in journals)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("other", ["bookworm", "trixie"])
+def test_a_guest_goes_to_another_host_with_its_bus_and_comes_back(tmp_path: Path, other: str) -> None:
+    state = tmp_path / "state"
+    with at_home(tmp_path / "out", f"bookworm,{other}") as (it, console):
         rehearsal = migrate(it, state, 0, 1, "--dry-run")
         assert (rehearsal.code, has_it(it, 0)) == (Exit.OK, True), rehearsal.err
         for start, end in ((0, 1), (1, 0)):
             done = migrate(it, state, start, end)
-            print(done.out, done.err)
             assert done.code == Exit.OK, done.err
             assert has_it(it, end) and goes_on(console)
-        seen = ticks(console)
-        assert seen == [*range(1, seen[-1] + 1)]  # none lost, none twice
-        journals = sorted((state / "migrations/closed").iterdir())
-        assert [json.loads(each.read_text().splitlines()[-1]) for each in journals] == [
-            {"closed": "moved"}
-        ] * 2
+        assert closed(state) == ["moved", "moved"]
+
+
+@pytest.mark.full
+def test_a_mover_that_is_killed_leaves_a_guest_that_is_brought_to_one_side(tmp_path: Path) -> None:
+    """At each step, once; then --abort or --resume, and the guest is where that says."""
+    state, told = tmp_path / "state", tmp_path / "told"
+    steps = ["prepare", "move", "release", "start", "wake", "tidy"]
+    with at_home(tmp_path / "out", "bookworm") as (it, console):
+        place = 0
+        for number, (step, word) in enumerate((s, w) for s in steps for w in ("--abort", "--resume")):
+            told.write_text("")
+            words = command(it, place, 1 - place)
+            with Runner().start(words, output=told, env={"VBUSKIT_STATE": str(state)}) as process:
+                assert until(partial(says, told, f"g1: {step}\n"), 60, pause=0.0005)
+                process.kill()
+                process.wait(10)
+            done = migrate(it, state, place, 1 - place, word)
+            print(step, word, done.code, done.err.splitlines())
+            assert done.code in (Exit.OK, Exit.FAILED), done.err
+            place = 1 - place if done.code == Exit.OK else place
+            assert has_it(it, place) and goes_on(console), f"{step} {word}"
+            assert len(closed(state)) == number + 1

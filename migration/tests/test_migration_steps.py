@@ -213,10 +213,13 @@ def goes(world: World, folder: Path, choose: Callable[[int], int]) -> tuple[Step
 
 
 def tear(path: Path, choose: Callable[[int], int]) -> None:
-    """What was being written when the power went."""
+    """What was being written when the power went, or had not been synced."""
     if choose(3) == 1:
         with path.open("ab") as file:
             file.write(b'{"end":"start"'[: 1 + choose(13)])
+    *lines, last = path.read_bytes().splitlines(keepends=True)
+    if choose(3) == 1 and last.startswith(b'{"end":') and b"," not in last:
+        path.write_bytes(b"".join(lines))
 
 
 @often

@@ -92,6 +92,16 @@ class Progress:
     downtime: int
 
 
+@contextmanager
+def unless_missing() -> Iterator[None]:
+    """Drivers of libvirt are packages of their own: a host may have QEMU's alone."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+
+
 class Domain:
     """One guest as libvirt knows it."""
 
@@ -315,16 +325,18 @@ class Connection:
             return ET.fromstring(self._raw.getDomainCapabilities(None, arch, None, virt, 0))
 
     def networks(self) -> list[str]:
-        """Names of the virtual networks that are up."""
-        with translated(f"{self.uri}: look at its networks"):
+        """Names of the virtual networks that are up; none without libvirt's driver of them."""
+        with translated(f"{self.uri}: look at its networks"), unless_missing():
             found = self._raw.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
             return sorted(str(raw.name()) for raw in found)
+        return []
 
     def pools(self) -> list[ET.Element]:
-        """The storage pools that are up."""
-        with translated(f"{self.uri}: look at its storage pools"):
+        """The storage pools that are up; none without libvirt's driver of them."""
+        with translated(f"{self.uri}: look at its storage pools"), unless_missing():
             found = self._raw.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
             return [ET.fromstring(raw.XMLDesc(0)) for raw in found]
+        return []
 
     def find(self, name: str) -> Domain | None:
         """A guest that is there already, whoever started it."""

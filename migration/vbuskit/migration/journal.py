@@ -93,7 +93,8 @@ class Journal:
         self._note({"begin": step.value})
 
     def end(self, step: Step, found: Mapping[str, str] | None = None) -> None:
-        self._note({"end": step.value, **(found or {})})
+        """Without anything found out it may be lost with the power: the step is then done again."""
+        self._note({"end": step.value, **(found or {})}, sync=bool(found))
 
     def turn_back(self, why: str, failed: Step | None = None) -> None:
         """From here on the guest stays at the source, unless the destination has it already."""
@@ -111,13 +112,13 @@ class Journal:
         settle(self.path.parent)
         return kept
 
-    def _note(self, line: Mapping[str, Any]) -> None:
+    def _note(self, line: Mapping[str, Any], *, sync: bool = True) -> None:
         after = self.notes.after(line)
-        self._append(line)
+        self._append(line, sync=sync)
         self.notes = after
 
-    def _append(self, line: Mapping[str, Any]) -> None:
-        """On the disk when it returns; else Blocked, and what was to be begun must not be."""
+    def _append(self, line: Mapping[str, Any], *, sync: bool = True) -> None:
+        """With `sync` on the disk when it returns; else Blocked, and what was to be begun must not be."""
         raw = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         try:
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -126,7 +127,8 @@ class Journal:
                 if os.write(file, raw) != len(raw):
                     os.ftruncate(file, before)
                     raise OSError(min(NO_SPACE), "cut short")
-                os.fsync(file)
+                if sync:
+                    os.fsync(file)
             finally:
                 os.close(file)
         except OSError as error:

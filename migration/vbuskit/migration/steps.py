@@ -131,7 +131,8 @@ def drive(book: Book, acts: Acts, *, fenced: bool = False) -> Step:
     A step that fails on the way there turns it back; one that fails on the way back is raised, as is Stuck.
     """
     while (step := next_step(book.notes, acts.look(), fenced=fenced)) not in ENDS:
-        book.begin(step)
+        if step is not Step.ARRIVE:  # it does nothing, and the guest stands still meanwhile
+            book.begin(step)
         try:
             found = acts.do(step, book.notes)
         except VbuskitError as error:
@@ -139,7 +140,8 @@ def drive(book: Book, acts: Acts, *, fenced: bool = False) -> Step:
                 raise
             book.turn_back(str(error), step)
             continue
-        book.end(step, found)
+        if step is not Step.ARRIVE:
+            book.end(step, found)
     return step
 
 

@@ -216,7 +216,8 @@ def driven(journal: Journal, move: Move, options: argparse.Namespace) -> Exit:
     if end is Step.MOVED:
         print(f"{guest}: is at {journal.heading.destination}")
         return Exit.OK
-    print(f"vbuskit: {printable(guest)}: stays at the source: {printable(notes.back)}", file=sys.stderr)
+    why = notes.back or "libvirt has not moved it"
+    print(printable(f"vbuskit: {guest}: stays at the source: {why}"), file=sys.stderr)
     if interrupted:
         return Exit.INTERRUPTED
     if Step.GATE in notes.failed:
