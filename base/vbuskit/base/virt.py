@@ -92,14 +92,14 @@ class Progress:
     downtime: int
 
 
-@contextmanager
-def unless_missing() -> Iterator[None]:
-    """Drivers of libvirt are packages of their own: a host may have QEMU's alone."""
+def listed(ask: Callable[[int], list[Any]], flags: int) -> list[Any]:
+    """Nothing where libvirt lacks the driver, which is a package of its own."""
     try:
-        yield
+        return ask(flags)
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
             raise
+        return []
 
 
 class Domain:
@@ -326,17 +326,15 @@ class Connection:
 
     def networks(self) -> list[str]:
         """Names of the virtual networks that are up; none without libvirt's driver of them."""
-        with translated(f"{self.uri}: look at its networks"), unless_missing():
-            found = self._raw.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
+        with translated(f"{self.uri}: look at its networks"):
+            found = listed(self._raw.listAllNetworks, libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
             return sorted(str(raw.name()) for raw in found)
-        return []
 
     def pools(self) -> list[ET.Element]:
         """The storage pools that are up; none without libvirt's driver of them."""
-        with translated(f"{self.uri}: look at its storage pools"), unless_missing():
-            found = self._raw.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
+        with translated(f"{self.uri}: look at its storage pools"):
+            found = listed(self._raw.listAllStoragePools, libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
             return [ET.fromstring(raw.XMLDesc(0)) for raw in found]
-        return []
 
     def find(self, name: str) -> Domain | None:
         """A guest that is there already, whoever started it."""
