@@ -137,8 +137,10 @@ class World:
         assert not self.job and self.source is Guest.RUNNING and self.destination_bus is Bus.HELD
         self.job = "copying"
 
-    def arrive(self, notes: Notes) -> None:
+    def arrive(self, notes: Notes) -> Mapping[str, str]:
+        before = self.destination
         self.step_of_libvirt()
+        return {"arrived": "yes"} if (before, self.destination) == (Guest.MOVING, Guest.PAUSED) else {}
 
     def release(self, notes: Notes) -> Mapping[str, str]:
         if self.source_bus is Bus.HELD and Step.RELEASE not in notes.failed:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
@@ -32,7 +33,7 @@ from vbuskit.migration.steps import Bus, Guest, Notes, Seen, Step
 LOST = "lost"  # a receipt that was given to a mover that is dead: the bus is held, so nobody else has it
 LOOK_SECONDS = 1.0  # between two looks at libvirt's figures
 END_SECONDS = 60.0  # that libvirt may take to end a job
-ENDED = "ended"
+STOPPED, ARRIVED, ENDED = "source moving", "destination paused", "ended"
 
 
 class GateClosed(Refused):
@@ -179,16 +180,20 @@ class Move:
         if domain is None:
             raise NotMoved(f"{self.heading.guest}: is not at the source any more")
         uuid = self.heading.uuid
-        self._undo.enter_context(self.source.libvirt.watch(uuid, lambda what: self._heard.put(what)))
-        # Only its own "paused" counts; the source's would be a user's.
-        self._undo.enter_context(self.destination.libvirt.watch(uuid, lambda what: self._heard.put(what)))
+        for side, name in ((self.source, "source"), (self.destination, "destination")):
+            told = partial(self._tell_of, name)
+            self._undo.enter_context(side.libvirt.watch(uuid, told))
         self._call = threading.Thread(target=self._migrate, args=(domain,), name="migrate", daemon=True)
         self._call.start()
-        while self._next() is None:
+        while self._next() not in (STOPPED, ARRIVED, ENDED):
             with suppress(VbuskitError):
                 if now := domain.progress():
                     self.tell(f"{self.heading.guest}: {figures(now)}")
         self.stood = time.monotonic()
+
+    def _tell_of(self, side: str, what: str) -> None:
+        """Called by libvirt's thread."""
+        self._heard.put(f"{side} {what}")
 
     def _migrate(self, domain: Domain) -> None:
         try:
@@ -209,8 +214,8 @@ class Move:
                 raise NotMoved(str(self._error), hint=self._error.hint)
         return what
 
-    def arrive(self, notes: Notes) -> None:
-        self._next()
+    def arrive(self, notes: Notes) -> Mapping[str, str]:
+        return {"arrived": "yes"} if self._next() == ARRIVED else {}
 
     def release(self, notes: Notes) -> Mapping[str, str]:
         """Held without a receipt of ours: its answer was lost with a mover, and vbusd gives it once."""
