@@ -137,6 +137,7 @@ static void give_receipt(struct vbusd_bus *bus)
 	}
 	bus->hold = VBUSD_HOLD_RELEASED;
 	vbusd_record_write(bus);
+	vbusd_admin_answer(bus, VBUSD_SYSTEM, "it is held, and its receipt not recorded: ask again");
 }
 
 void vbusd_release_ended(struct vbusd_bus *bus)

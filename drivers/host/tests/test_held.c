@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifdef VBUS_FAILPOINTS
@@ -296,6 +298,20 @@ static bool test_devices_come_before_qemu_and_not_while_the_bus_moves(void)
 	return true;
 }
 
+/* Nobody else had made this tap: it is there as long as it is open. */
+static bool test_a_held_bus_has_no_tap_open(void)
+{
+	struct vbusd_request tap = rig_device("venet-tap", 2);
+	char ticket[VBUSD_TEXT_LEN];
+
+	strcpy(tap.argument, "held0");
+	CHECK(!add_held(ticket) && !rig_ask(&rig, &tap, NULL) && !if_nametoindex("held0"));
+	CHECK(!ask(VBUSD_START, VBUSD_FENCED, "", NULL) && if_nametoindex("held0"));
+	CHECK(!ask(VBUSD_RELEASE, 0, TICKET, NULL) && !if_nametoindex("held0"));
+	CHECK(!ask(VBUSD_START, VBUSD_FENCED, "", NULL) && if_nametoindex("held0"));
+	return true;
+}
+
 /* ---- What keeps a receipt back. ---- */
 
 static bool stuck(uint8_t with)
@@ -422,6 +438,21 @@ static bool test_a_worker_that_dies_on_the_way_gives_no_receipt_and_the_bus_stay
 	CHECK(hear(&a) && a.result == VBUSD_SYSTEM && strstr(a.text, "its worker died"));
 	atomic_store(&slow->shut, 0);
 	CHECK(is_served(epoch) && status().restarts == 1);
+	return true;
+}
+
+static bool test_what_cannot_be_recorded_gives_no_receipt_and_the_bus_stays(void)
+{
+	char fresh[128];
+	uint64_t epoch;
+
+	CHECK(stand());
+	epoch = north_epoch(&north);
+	/* Where the record is written before it gets its name. */
+	snprintf(fresh, sizeof(fresh), "%s/b.new", rig.dir);
+	CHECK(!mkdir(fresh, 0700));
+	CHECK(is_refused(VBUSD_RELEASE, TICKET, VBUSD_SYSTEM, "it cannot be recorded"));
+	CHECK(!rmdir(fresh) && is_served(epoch));
 	return true;
 }
 
@@ -627,11 +658,13 @@ static const struct tap_test tests[] = {
 	TEST(test_an_administrators_word_stands_for_a_receipt),
 	TEST(test_a_bus_is_not_started_over_an_image_that_somebody_has),
 	TEST(test_devices_come_before_qemu_and_not_while_the_bus_moves),
+	TEST(test_a_held_bus_has_no_tap_open),
 	TEST(test_a_receipt_comes_when_what_was_begun_is_on_the_disk),
 	TEST(test_all_that_was_answered_is_there_when_a_receipt_comes_under_load),
 	TEST(test_a_sync_that_fails_gives_no_receipt_and_the_bus_stays),
 	TEST(test_a_disk_that_hangs_gives_no_receipt_and_the_bus_stays),
 	TEST(test_a_worker_that_dies_on_the_way_gives_no_receipt_and_the_bus_stays),
+	TEST(test_what_cannot_be_recorded_gives_no_receipt_and_the_bus_stays),
 	TEST(test_a_qemu_that_goes_on_the_way_leaves_no_receipt),
 	TEST(test_a_bus_stays_held_when_its_qemu_goes_and_the_next_one_comes),
 	TEST(test_a_held_bus_outlives_vbusd_with_its_session_by_systemds_store),
@@ -644,9 +677,9 @@ static const struct tap_test tests[] = {
 
 int main(void)
 {
-	if (access("/dev/fuse", R_OK | W_OK) || unshare(CLONE_NEWNS) < 0 ||
+	if (access("/dev/fuse", R_OK | W_OK) || unshare(CLONE_NEWNS | CLONE_NEWNET) < 0 ||
 	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
-		printf("1..0 # SKIP FUSE in a mount namespace needs root: %s\n", strerror(errno));
+		printf("1..0 # SKIP FUSE and taps in namespaces need root: %s\n", strerror(errno));
 		return 0;
 	}
 	return TAP_RUN(tests, setup, teardown);
