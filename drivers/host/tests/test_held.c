@@ -298,6 +298,24 @@ static bool test_devices_come_before_qemu_and_not_while_the_bus_moves(void)
 	return true;
 }
 
+static bool test_a_bus_of_the_file_connector_does_not_move(void)
+{
+	struct vbusd_request q = move(VBUSD_BUS_ADD, VBUSD_HELD, dir);
+	char text[VBUSD_TEXT_LEN];
+
+	q.window_mib = 1;
+	q.vectors = 8;
+	q.connector = VBUSD_FILE;
+	CHECK(rig_ask(&rig, &q, text) == VBUSD_SYSTEM && strstr(text, "does not move"));
+	snprintf(q.argument, sizeof(q.argument), "%s/files", rig.dir);
+	q.flags = 0;
+	CHECK(!mkdir(q.argument, 0700) && !rig_ask(&rig, &q, text));
+	CHECK(is_refused(VBUSD_RELEASE, TICKET, VBUSD_UNKNOWN, "does not move"));
+	q.op = VBUSD_BUS_REMOVE;
+	CHECK(!rig_ask(&rig, &q, NULL) && !rmdir(q.argument));
+	return true;
+}
+
 /* Nobody else had made this tap: it is there as long as it is open. */
 static bool test_a_held_bus_has_no_tap_open(void)
 {
@@ -507,6 +525,18 @@ static bool stays_held(int number)
 	return true;
 }
 
+static bool test_a_vbusd_that_is_lost_while_a_worker_drains_gives_no_receipt(void)
+{
+	uint64_t epoch;
+
+	CHECK(stand() && stuck(0x77));
+	epoch = north_epoch(&north);
+	CHECK(send_release() && next_one(SIGKILL, false) && !status().held && status().connected);
+	atomic_store(&slow->shut, 0);
+	CHECK(RIG_UNTIL(north_epoch(&north) != epoch) && is_served(epoch) && !status().lost);
+	return true;
+}
+
 static bool test_a_held_bus_outlives_vbusd_with_its_session_by_systemds_store(void)
 {
 	int numbers[] = { SIGTERM, SIGKILL };
@@ -658,6 +688,7 @@ static const struct tap_test tests[] = {
 	TEST(test_an_administrators_word_stands_for_a_receipt),
 	TEST(test_a_bus_is_not_started_over_an_image_that_somebody_has),
 	TEST(test_devices_come_before_qemu_and_not_while_the_bus_moves),
+	TEST(test_a_bus_of_the_file_connector_does_not_move),
 	TEST(test_a_held_bus_has_no_tap_open),
 	TEST(test_a_receipt_comes_when_what_was_begun_is_on_the_disk),
 	TEST(test_all_that_was_answered_is_there_when_a_receipt_comes_under_load),
@@ -667,6 +698,7 @@ static const struct tap_test tests[] = {
 	TEST(test_what_cannot_be_recorded_gives_no_receipt_and_the_bus_stays),
 	TEST(test_a_qemu_that_goes_on_the_way_leaves_no_receipt),
 	TEST(test_a_bus_stays_held_when_its_qemu_goes_and_the_next_one_comes),
+	TEST(test_a_vbusd_that_is_lost_while_a_worker_drains_gives_no_receipt),
 	TEST(test_a_held_bus_outlives_vbusd_with_its_session_by_systemds_store),
 	TEST(test_without_a_store_a_held_bus_outlives_vbusd_and_its_session_does_not),
 #ifdef VBUS_FAILPOINTS
