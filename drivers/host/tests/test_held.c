@@ -2,6 +2,9 @@
 /*
  * A bus between two hosts: held without a worker, released by one that has written all, started by a
  * receipt.  Nobody ever writes who gave a receipt, and nobody loses the bus who did not.
+ *
+ * Called vbus-worker, this program is a worker that says it has drained at once, and whose image is
+ * still somebody's after its end: whoever listens at the socket that HELD_IMAGE names.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -17,17 +20,20 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #ifdef VBUS_FAILPOINTS
 #include "fail.h"
 #endif
 #include "client.h"
+#include "fdmsg.h"
 #include "image.h"
 #include "north_disk.h"
 #include "slow_disk.h"
 #include "store.h"
 #include "tap.h"
+#include "worker_abi.h"
 
 #define TICKET	"0123456789abcdef0123456789abcdef"
 #define OTHER	"fedcba9876543210fedcba9876543210"
@@ -499,6 +505,76 @@ static bool test_a_bus_stays_held_when_its_qemu_goes_and_the_next_one_comes(void
 	return true;
 }
 
+static struct sockaddr_un at_image(const char *path)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+
+	strcpy(at.sun_path, path);
+	return at;
+}
+
+static int lying_worker(void)
+{
+	const struct vbus_worker_notice done = { .kind = VBUS_NOTICE_RELEASED };
+	struct sockaddr_un at = at_image(getenv("HELD_IMAGE"));
+	int fds[VBUS_WORKER_FDS], s;
+	struct vbus_worker_message m;
+	unsigned int count;
+
+	while (vbus_fdmsg_receive(VBUS_WORKER_FD, &m, sizeof(m), fds, VBUS_WORKER_FDS, &count) > 0) {
+		if (m.kind == VBUS_WORKER_RELEASE &&
+		    vbus_fdmsg_send(VBUS_WORKER_FD, &done, sizeof(done), NULL, 0) < 0)
+			return 1;
+		if (m.kind != VBUS_WORKER_DEVICE || !count)
+			continue;
+		s = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+		if (connect(s, (struct sockaddr *)&at, sizeof(at)) < 0 ||
+		    vbus_fdmsg_send(s, "", 1, fds, 1) < 0)
+			return 1;
+	}
+	return 0;
+}
+
+/* The image of the worker that was started last. */
+static int take_image(int listener)
+{
+	int s = accept(listener, NULL, NULL), fd = -1;
+	unsigned int count;
+	char word;
+
+	vbus_fdmsg_receive(s, &word, 1, &fd, 1, &count);
+	close(s);
+	return fd;
+}
+
+static bool test_a_worker_is_not_believed_while_its_image_is_still_locked(void)
+{
+	struct vbusd_request dev = a_disk();
+	static char self[256];
+	struct sockaddr_un at;
+	char path[128];
+	int listener, fd, next;
+
+	snprintf(path, sizeof(path), "%s/b.worker-image", rig.dir);
+	at = at_image(path);
+	listener = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+	CHECK(!bind(listener, (struct sockaddr *)&at, sizeof(at)) && !listen(listener, 4));
+	CHECK(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0 && !setenv("HELD_IMAGE", path, 1));
+	rig.words[0] = "--worker";
+	rig.words[1] = self;
+	rig_lose(&rig, SIGKILL);
+	CHECK(rig_again(&rig, NULL) && rig_add_bus(&rig) && !rig_ask(&rig, &dev, NULL));
+	fd = take_image(listener);
+	CHECK(fd >= 0 && is_refused(VBUSD_RELEASE, TICKET, VBUSD_SYSTEM, "has it"));
+	CHECK(!status().held && status().handovers == 1);
+	next = take_image(listener);
+	close(fd);
+	close(next);
+	CHECK(next >= 0 && !ask(VBUSD_RELEASE, 0, TICKET, NULL) && is_held());
+	close(listener);
+	return !unlink(path);
+}
+
 /* ---- vbusd ---- */
 
 static bool next_one(int number, bool stored)
@@ -698,6 +774,7 @@ static const struct tap_test tests[] = {
 	TEST(test_what_cannot_be_recorded_gives_no_receipt_and_the_bus_stays),
 	TEST(test_a_qemu_that_goes_on_the_way_leaves_no_receipt),
 	TEST(test_a_bus_stays_held_when_its_qemu_goes_and_the_next_one_comes),
+	TEST(test_a_worker_is_not_believed_while_its_image_is_still_locked),
 	TEST(test_a_vbusd_that_is_lost_while_a_worker_drains_gives_no_receipt),
 	TEST(test_a_held_bus_outlives_vbusd_with_its_session_by_systemds_store),
 	TEST(test_without_a_store_a_held_bus_outlives_vbusd_and_its_session_does_not),
@@ -707,8 +784,10 @@ static const struct tap_test tests[] = {
 #endif
 };
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc > 0 && !strcmp(argv[0], "vbus-worker"))
+		return lying_worker();
 	if (access("/dev/fuse", R_OK | W_OK) || unshare(CLONE_NEWNS | CLONE_NEWNET) < 0 ||
 	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
 		printf("1..0 # SKIP FUSE and taps in namespaces need root: %s\n", strerror(errno));
