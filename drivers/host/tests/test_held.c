@@ -493,6 +493,25 @@ static bool test_a_qemu_that_goes_on_the_way_leaves_no_receipt(void)
 	return true;
 }
 
+static bool test_who_asked_and_went_gets_the_receipt_by_asking_again(void)
+{
+	char fresh[128], receipt[VBUSD_TEXT_LEN], want[VBUSD_TEXT_LEN];
+
+	CHECK(stand() && stuck(0x66) && send_release());
+	receipt_of(TICKET, want);
+	close(rig.admin);
+	CHECK(rig_reach(&rig));
+	atomic_store(&slow->shut, 0);
+	CHECK(rig_logged(&rig, "who asked is not told") && is_held());
+	snprintf(fresh, sizeof(fresh), "%s/b.new", rig.dir);
+	CHECK(!mkdir(fresh, 0700));
+	CHECK(is_refused(VBUSD_RELEASE, TICKET, VBUSD_SYSTEM, "ask again") && !rmdir(fresh));
+	CHECK(is_refused(VBUSD_RELEASE, OTHER, VBUSD_BUSY, "given once"));
+	CHECK(!ask(VBUSD_RELEASE, 0, TICKET, receipt) && !strcmp(receipt, want));
+	CHECK(is_refused(VBUSD_RELEASE, TICKET, VBUSD_BUSY, "given once"));
+	return true;
+}
+
 static bool test_a_bus_stays_held_when_its_qemu_goes_and_the_next_one_comes(void)
 {
 	char receipt[VBUSD_TEXT_LEN];
@@ -773,6 +792,7 @@ static const struct tap_test tests[] = {
 	TEST(test_a_worker_that_dies_on_the_way_gives_no_receipt_and_the_bus_stays),
 	TEST(test_what_cannot_be_recorded_gives_no_receipt_and_the_bus_stays),
 	TEST(test_a_qemu_that_goes_on_the_way_leaves_no_receipt),
+	TEST(test_who_asked_and_went_gets_the_receipt_by_asking_again),
 	TEST(test_a_bus_stays_held_when_its_qemu_goes_and_the_next_one_comes),
 	TEST(test_a_worker_is_not_believed_while_its_image_is_still_locked),
 	TEST(test_a_vbusd_that_is_lost_while_a_worker_drains_gives_no_receipt),
