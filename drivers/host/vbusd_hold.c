@@ -166,7 +166,8 @@ void vbusd_release_ended(struct vbusd_bus *bus)
 	VBUS_FAIL_POINT(RELEASE_RECORDED);
 	bus->after = VBUSD_AFTER_CRASH;
 	close_backends(bus);
-	vbus_log(bus->name, "held (released)");
+	vbus_log(bus->name, "held (released; its epoch was %016llx)",
+		 (unsigned long long)bus->generation);
 	vbusd_event_tell(VBUSD_BUS_HELD, bus->name, NULL, 0, 0, "");
 	give_receipt(bus);
 }
