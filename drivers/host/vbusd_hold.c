@@ -19,6 +19,8 @@
 
 #define RELEASE_MS	5000u	/* for I/O in flight and its way to the disk */
 
+static const char not_recorded[] = "it is held, and its receipt not recorded: ask again";
+
 static bool is_hex(const char *text, size_t len)
 {
 	return strspn(text, "0123456789abcdef") == len;
@@ -137,6 +139,7 @@ static void give_receipt(struct vbusd_bus *bus)
 	}
 	bus->hold = VBUSD_HOLD_RELEASED;
 	vbusd_record_write(bus);
+	vbusd_admin_answer(bus, VBUSD_SYSTEM, not_recorded);
 }
 
 void vbusd_release_ended(struct vbusd_bus *bus)
@@ -163,7 +166,8 @@ void vbusd_release_ended(struct vbusd_bus *bus)
 	VBUS_FAIL_POINT(RELEASE_RECORDED);
 	bus->after = VBUSD_AFTER_CRASH;
 	close_backends(bus);
-	vbus_log(bus->name, "held (released)");
+	vbus_log(bus->name, "held (released; its epoch was %016llx)",
+		 (unsigned long long)bus->generation);
 	vbusd_event_tell(VBUSD_BUS_HELD, bus->name, NULL, 0, 0, "");
 	give_receipt(bus);
 }
@@ -175,8 +179,12 @@ enum vbusd_result vbusd_release(const struct vbusd_request *q, char *text)
 	if (!is_hex(q->argument, VBUSD_TICKET_LEN) || q->argument[VBUSD_TICKET_LEN])
 		return vbusd_deny(text, VBUSD_RANGE, "bus %s: a ticket is 32 hexadecimal digits", q->bus);
 	if (bus->hold == VBUSD_HOLD_RELEASED && !strcmp(bus->ticket, q->argument)) {
-		write_receipt(bus, text);
 		bus->hold = VBUSD_HOLD_GIVEN;
+		if (vbusd_record_write(bus) < 0) {
+			bus->hold = VBUSD_HOLD_RELEASED;
+			return vbusd_deny(text, VBUSD_SYSTEM, "%s", not_recorded);
+		}
+		write_receipt(bus, text);
 		return VBUSD_OK;
 	}
 	if (bus->hold)

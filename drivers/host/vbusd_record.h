@@ -12,6 +12,7 @@
 #define VBUSD_RECORD_MAGIC	0x6472636573756276ull	/* "vbusecrd" */
 #define VBUSD_RECORD_VERSION	3u
 #define VBUSD_RECORD_BEFORE	2u	/* it ends before @generation: no bus was held */
+#define VBUSD_RECORD_TICKET	36u	/* with the NUL, and to a multiple of 4 */
 
 /* The descriptors of a session; those of devices are known by their names. */
 enum vbusd_held {
@@ -87,7 +88,7 @@ struct vbusd_record {
 	struct vbusd_identity held[VBUSD_HELD_FDS];
 	uint64_t generation;
 	uint32_t hold;
-	char ticket[VBUSD_TICKET_LEN + 4];
+	char ticket[VBUSD_RECORD_TICKET];
 };
 
 /* 0, or -1 with a line in the log: what is not recorded does not outlive this vbusd. */

@@ -2,10 +2,14 @@
 /*
  * A bus between two hosts: held without a worker, released by one that has written all, started by a
  * receipt.  Nobody ever writes who gave a receipt, and nobody loses the bus who did not.
+ *
+ * Called vbus-worker, this program is a worker that says it has drained at once, and whose image is
+ * still somebody's after its end: whoever listens at the socket that HELD_IMAGE names.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,17 +19,21 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #ifdef VBUS_FAILPOINTS
 #include "fail.h"
 #endif
 #include "client.h"
+#include "fdmsg.h"
 #include "image.h"
 #include "north_disk.h"
 #include "slow_disk.h"
 #include "store.h"
 #include "tap.h"
+#include "worker_abi.h"
 
 #define TICKET	"0123456789abcdef0123456789abcdef"
 #define OTHER	"fedcba9876543210fedcba9876543210"
@@ -296,6 +304,38 @@ static bool test_devices_come_before_qemu_and_not_while_the_bus_moves(void)
 	return true;
 }
 
+static bool test_a_bus_of_the_file_connector_does_not_move(void)
+{
+	struct vbusd_request q = move(VBUSD_BUS_ADD, VBUSD_HELD, dir);
+	char text[VBUSD_TEXT_LEN];
+
+	q.window_mib = 1;
+	q.vectors = 8;
+	q.connector = VBUSD_FILE;
+	CHECK(rig_ask(&rig, &q, text) == VBUSD_SYSTEM && strstr(text, "does not move"));
+	snprintf(q.argument, sizeof(q.argument), "%s/files", rig.dir);
+	q.flags = 0;
+	CHECK(!mkdir(q.argument, 0700) && !rig_ask(&rig, &q, text));
+	CHECK(is_refused(VBUSD_RELEASE, TICKET, VBUSD_UNKNOWN, "does not move"));
+	q.op = VBUSD_BUS_REMOVE;
+	CHECK(!rig_ask(&rig, &q, NULL) && !rmdir(q.argument));
+	return true;
+}
+
+/* Nobody else had made this tap: it is there as long as it is open. */
+static bool test_a_held_bus_has_no_tap_open(void)
+{
+	struct vbusd_request tap = rig_device("venet-tap", 2);
+	char ticket[VBUSD_TEXT_LEN];
+
+	strcpy(tap.argument, "held0");
+	CHECK(!add_held(ticket) && !rig_ask(&rig, &tap, NULL) && !if_nametoindex("held0"));
+	CHECK(!ask(VBUSD_START, VBUSD_FENCED, "", NULL) && if_nametoindex("held0"));
+	CHECK(!ask(VBUSD_RELEASE, 0, TICKET, NULL) && !if_nametoindex("held0"));
+	CHECK(!ask(VBUSD_START, VBUSD_FENCED, "", NULL) && if_nametoindex("held0"));
+	return true;
+}
+
 /* ---- What keeps a receipt back. ---- */
 
 static bool stuck(uint8_t with)
@@ -425,6 +465,21 @@ static bool test_a_worker_that_dies_on_the_way_gives_no_receipt_and_the_bus_stay
 	return true;
 }
 
+static bool test_what_cannot_be_recorded_gives_no_receipt_and_the_bus_stays(void)
+{
+	char fresh[128];
+	uint64_t epoch;
+
+	CHECK(stand());
+	epoch = north_epoch(&north);
+	/* Where the record is written before it gets its name. */
+	snprintf(fresh, sizeof(fresh), "%s/b.new", rig.dir);
+	CHECK(!mkdir(fresh, 0700));
+	CHECK(is_refused(VBUSD_RELEASE, TICKET, VBUSD_SYSTEM, "it cannot be recorded"));
+	CHECK(!rmdir(fresh) && is_served(epoch));
+	return true;
+}
+
 static bool test_a_qemu_that_goes_on_the_way_leaves_no_receipt(void)
 {
 	struct vbusd_reply a;
@@ -438,6 +493,25 @@ static bool test_a_qemu_that_goes_on_the_way_leaves_no_receipt(void)
 	return true;
 }
 
+static bool test_who_asked_and_went_gets_the_receipt_by_asking_again(void)
+{
+	char fresh[128], receipt[VBUSD_TEXT_LEN], want[VBUSD_TEXT_LEN];
+
+	CHECK(stand() && stuck(0x66) && send_release());
+	receipt_of(TICKET, want);
+	close(rig.admin);
+	CHECK(rig_reach(&rig));
+	atomic_store(&slow->shut, 0);
+	CHECK(rig_logged(&rig, "who asked is not told") && is_held());
+	snprintf(fresh, sizeof(fresh), "%s/b.new", rig.dir);
+	CHECK(!mkdir(fresh, 0700));
+	CHECK(is_refused(VBUSD_RELEASE, TICKET, VBUSD_SYSTEM, "ask again") && !rmdir(fresh));
+	CHECK(is_refused(VBUSD_RELEASE, OTHER, VBUSD_BUSY, "given once"));
+	CHECK(!ask(VBUSD_RELEASE, 0, TICKET, receipt) && !strcmp(receipt, want));
+	CHECK(is_refused(VBUSD_RELEASE, TICKET, VBUSD_BUSY, "given once"));
+	return true;
+}
+
 static bool test_a_bus_stays_held_when_its_qemu_goes_and_the_next_one_comes(void)
 {
 	char receipt[VBUSD_TEXT_LEN];
@@ -448,6 +522,76 @@ static bool test_a_bus_stays_held_when_its_qemu_goes_and_the_next_one_comes(void
 	CHECK(RIG_UNTIL(come()) && is_held());
 	CHECK(!ask(VBUSD_START, 0, receipt, NULL) && is_served(THERE));
 	return true;
+}
+
+static struct sockaddr_un at_image(const char *path)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+
+	strcpy(at.sun_path, path);
+	return at;
+}
+
+static int lying_worker(void)
+{
+	const struct vbus_worker_notice done = { .kind = VBUS_NOTICE_RELEASED };
+	struct sockaddr_un at = at_image(getenv("HELD_IMAGE"));
+	int fds[VBUS_WORKER_FDS], s;
+	struct vbus_worker_message m;
+	unsigned int count;
+
+	while (vbus_fdmsg_receive(VBUS_WORKER_FD, &m, sizeof(m), fds, VBUS_WORKER_FDS, &count) > 0) {
+		if (m.kind == VBUS_WORKER_RELEASE &&
+		    vbus_fdmsg_send(VBUS_WORKER_FD, &done, sizeof(done), NULL, 0) < 0)
+			return 1;
+		if (m.kind != VBUS_WORKER_DEVICE || !count)
+			continue;
+		s = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+		if (connect(s, (struct sockaddr *)&at, sizeof(at)) < 0 ||
+		    vbus_fdmsg_send(s, "", 1, fds, 1) < 0)
+			return 1;
+	}
+	return 0;
+}
+
+/* The image of the worker that was started last. */
+static int take_image(int listener)
+{
+	int s = accept(listener, NULL, NULL), fd = -1;
+	unsigned int count;
+	char word;
+
+	vbus_fdmsg_receive(s, &word, 1, &fd, 1, &count);
+	close(s);
+	return fd;
+}
+
+static bool test_a_worker_is_not_believed_while_its_image_is_still_locked(void)
+{
+	struct vbusd_request dev = a_disk();
+	static char self[256];
+	struct sockaddr_un at;
+	char path[128];
+	int listener, fd, next;
+
+	snprintf(path, sizeof(path), "%s/b.worker-image", rig.dir);
+	at = at_image(path);
+	listener = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+	CHECK(!bind(listener, (struct sockaddr *)&at, sizeof(at)) && !listen(listener, 4));
+	CHECK(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0 && !setenv("HELD_IMAGE", path, 1));
+	rig.words[0] = "--worker";
+	rig.words[1] = self;
+	rig_lose(&rig, SIGKILL);
+	CHECK(rig_again(&rig, NULL) && rig_add_bus(&rig) && !rig_ask(&rig, &dev, NULL));
+	fd = take_image(listener);
+	CHECK(fd >= 0 && is_refused(VBUSD_RELEASE, TICKET, VBUSD_SYSTEM, "has it"));
+	CHECK(!status().held && status().handovers == 1);
+	next = take_image(listener);
+	close(fd);
+	close(next);
+	CHECK(next >= 0 && !ask(VBUSD_RELEASE, 0, TICKET, NULL) && is_held());
+	close(listener);
+	return !unlink(path);
 }
 
 /* ---- vbusd ---- */
@@ -473,6 +617,18 @@ static bool stays_held(int number)
 	CHECK(!ask(VBUSD_START, 0, receipt, text) && is_served(epoch));
 	/* It is no longer. */
 	CHECK(next_one(number, true) && !status().held && status().worker && writes(0x12));
+	return true;
+}
+
+static bool test_a_vbusd_that_is_lost_while_a_worker_drains_gives_no_receipt(void)
+{
+	uint64_t epoch;
+
+	CHECK(stand() && stuck(0x77));
+	epoch = north_epoch(&north);
+	CHECK(send_release() && next_one(SIGKILL, false) && !status().held && status().connected);
+	atomic_store(&slow->shut, 0);
+	CHECK(RIG_UNTIL(north_epoch(&north) != epoch) && is_served(epoch) && !status().lost);
 	return true;
 }
 
@@ -627,13 +783,19 @@ static const struct tap_test tests[] = {
 	TEST(test_an_administrators_word_stands_for_a_receipt),
 	TEST(test_a_bus_is_not_started_over_an_image_that_somebody_has),
 	TEST(test_devices_come_before_qemu_and_not_while_the_bus_moves),
+	TEST(test_a_bus_of_the_file_connector_does_not_move),
+	TEST(test_a_held_bus_has_no_tap_open),
 	TEST(test_a_receipt_comes_when_what_was_begun_is_on_the_disk),
 	TEST(test_all_that_was_answered_is_there_when_a_receipt_comes_under_load),
 	TEST(test_a_sync_that_fails_gives_no_receipt_and_the_bus_stays),
 	TEST(test_a_disk_that_hangs_gives_no_receipt_and_the_bus_stays),
 	TEST(test_a_worker_that_dies_on_the_way_gives_no_receipt_and_the_bus_stays),
+	TEST(test_what_cannot_be_recorded_gives_no_receipt_and_the_bus_stays),
 	TEST(test_a_qemu_that_goes_on_the_way_leaves_no_receipt),
+	TEST(test_who_asked_and_went_gets_the_receipt_by_asking_again),
 	TEST(test_a_bus_stays_held_when_its_qemu_goes_and_the_next_one_comes),
+	TEST(test_a_worker_is_not_believed_while_its_image_is_still_locked),
+	TEST(test_a_vbusd_that_is_lost_while_a_worker_drains_gives_no_receipt),
 	TEST(test_a_held_bus_outlives_vbusd_with_its_session_by_systemds_store),
 	TEST(test_without_a_store_a_held_bus_outlives_vbusd_and_its_session_does_not),
 #ifdef VBUS_FAILPOINTS
@@ -642,11 +804,13 @@ static const struct tap_test tests[] = {
 #endif
 };
 
-int main(void)
+int main(int argc, char **argv)
 {
-	if (access("/dev/fuse", R_OK | W_OK) || unshare(CLONE_NEWNS) < 0 ||
+	if (argc > 0 && !strcmp(argv[0], "vbus-worker"))
+		return lying_worker();
+	if (access("/dev/fuse", R_OK | W_OK) || unshare(CLONE_NEWNS | CLONE_NEWNET) < 0 ||
 	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
-		printf("1..0 # SKIP FUSE in a mount namespace needs root: %s\n", strerror(errno));
+		printf("1..0 # SKIP FUSE and taps in namespaces need root: %s\n", strerror(errno));
 		return 0;
 	}
 	return TAP_RUN(tests, setup, teardown);

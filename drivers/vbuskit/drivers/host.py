@@ -173,8 +173,8 @@ class Host:
     ) -> str:
         """From here on QEMU may connect to the socket, or a process to the folder, `path`.
 
-        `held`: nobody serves it before `start`, and nothing is opened; the ticket of the move that brings
-        its guest is returned. Devices are added before QEMU connects. Without it: the empty word.
+        `held`: nobody serves it before `start`, and nothing is opened; returns the ticket of the move
+        that brings its guest. Devices are added before QEMU connects. Without it: the empty word.
         """
         flags = abi.HELD if held else 0
         message = request(
@@ -186,9 +186,9 @@ class Host:
     def release(self, bus: str, ticket: str) -> str:
         """Have the bus held; the receipt says that nothing writes to its images here any more.
 
-        Its worker ends what it began and syncs; RequestRefused when that fails or takes more than 5 s, and
+        Its worker ends what it began and syncs; RequestRefused when that fails or takes more than 5 s:
         then the bus is served on. The receipt is given once; after a lost answer the same ticket gets it
-        only if nobody can have it.
+        if nobody can have it.
         """
         return self._answer(request(Op.RELEASE, bus, argument=ticket))[0]
 
