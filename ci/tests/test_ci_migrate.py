@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -238,6 +239,19 @@ def test_a_guest_goes_to_another_host_with_its_bus_and_comes_back(tmp_path: Path
             assert done.code == Exit.OK, done.err
             assert has_it(it, end) and goes_on(console)
         assert closed(state) == ["moved", "moved"]
+
+
+@pytest.mark.full
+def test_the_other_hosts_vbusd_is_reached_by_a_command_there(tmp_path: Path) -> None:
+    """As by ssh: its profile and its bus come from a vbuskit that runs on that host."""
+    state = tmp_path / "state"
+    with at_home(tmp_path / "out", "bookworm") as (it, _):
+        there = it.hosts[1]
+        far = [str(word) for word in it.command(there, [sys.executable, "-m", "vbuskit.ci.cli"])]
+        more = ["--through", shlex.join(far), "--destination-socket", there.vbusd]
+        done = migrate(it, state, 0, 1, *more)
+        assert done.code == Exit.OK, done.err
+        assert has_it(it, 1)
 
 
 @pytest.mark.full
