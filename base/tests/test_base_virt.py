@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""A saved guest gets another name, in the format that libvirt saves it in."""
+"""A saved guest gets another name, in libvirt's format; and what a migration asks of libvirt."""
 
 from __future__ import annotations
 
 import struct
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vbuskit.base.errors import Refused
-from vbuskit.base.virt import renamed
+from vbuskit.base.virt import Domain, renamed
 
 XML = b"<domain><name>a</name><uuid>06140b5f-0887-471f-bb77-fb1bfe15948e</uuid><memory>1</memory></domain>"
 COOKIE = b"<qemusave><cpu/></qemusave>"
@@ -51,3 +52,48 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "saved").touch()
     with pytest.raises(Refused):
         renamed(tmp_path / "saved", "b", tmp_path / "copy")
+
+
+# ---- A domain that is made up ----
+
+
+class Raw:
+    """What libvirt-python's virDomain says; `asked` is what it was asked."""
+
+    def __init__(self, *, state: tuple[int, int] = (1, 0), persistent: bool = False) -> None:
+        self._state, self._persistent = state, persistent
+        self.asked: list[tuple[Any, ...]] = []
+
+    def name(self) -> str:
+        return "vm1"
+
+    def state(self, flags: int) -> tuple[int, int]:
+        return self._state
+
+    def isPersistent(self) -> bool:
+        return self._persistent
+
+    def migrateSetMaxDowntime(self, milliseconds: int, flags: int) -> None:
+        self.asked.append(("downtime", milliseconds))
+
+    def migrateToURI3(self, uri: str, limits: dict[str, int], flags: int) -> None:
+        self.asked.append((uri, limits, flags))
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_guest_is_moved_live_left_paused_and_never_by_postcopy(persistent: bool) -> None:
+    raw = Raw(persistent=persistent)
+    Domain(raw).migrate("there", bandwidth=7, downtime=30)
+    live, p2p, persist, undefine, paused = 1, 2, 8, 16, 32  # virDomainMigrateFlags
+    flags = live | p2p | paused | (persist | undefine if persistent else 0)
+    assert raw.asked == [("downtime", 30), ("there", {"bandwidth": 7}, flags)]
+
+
+@pytest.mark.parametrize(
+    ("state", "where"),
+    [((1, 6), "running"), ((3, 1), "paused"), ((3, 2), "moving"), ((3, 11), "moving"), ((5, 3), "gone")],
+)
+def test_a_guest_that_a_migration_has_stopped_is_told_from_one_that_somebody_has_paused(
+    state: tuple[int, int], where: str
+) -> None:
+    assert Domain(Raw(state=state)).whereabouts() == where

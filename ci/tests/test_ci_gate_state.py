@@ -19,7 +19,7 @@ Capture = pytest.CaptureFixture[str]
     ("was", "now", "code"),
     [
         ("VBUS_STATUS_IO = 8", "VBUS_STATUS_IO = 8", Exit.OK),
-        ("VBUSD_RECORD_VERSION = 2", "VBUSD_RECORD_VERSION = 9", Exit.FAILED),
+        ("VBUSD_RECORD_VERSION = 3", "VBUSD_RECORD_VERSION = 9", Exit.FAILED),
         ("VBUS_STATUS_IO = 8", "VBUS_STATUS_IO = 9", Exit.REFUSED),
     ],
 )

@@ -265,5 +265,7 @@ def test_the_gates_of_the_pipelines_are_commands_that_hold_here() -> None:
     github, gitlab = (YAML(typ="safe").load(text) for text in blocks("ci-job", "yaml"))
     steps = [each["run"] for each in github["jobs"]["gate"]["steps"] if "run" in each]
     assert steps == gitlab["gate"]["script"]
-    for words in map(shlex.split, steps):
-        assert words == ["./vbuskit", "--setup"] or cli.main(words[1:]) == 0
+    for step in steps:
+        command, *lets_pass = step.split(" || ")
+        words, good = shlex.split(command), {0, 1} if lets_pass == ["[ $? -eq 1 ]"] else {0}
+        assert words == ["./vbuskit", "--setup"] or cli.main(words[1:]) in good

@@ -34,11 +34,20 @@ def installing():
     return next((entry for entry in entries if entry["what"] == f"{kill}/install"), None)
 
 
+def said(path):
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
 def pid_of(worker):
-    # xdist starts gw0, gw1, ... in turn, each by this word of execnet's.
-    words = {process: (process / "cmdline").read_bytes() for process in Path("/proc").glob("[0-9]*")}
-    word = b"exec(eval(sys.stdin.readline()))\\0"
-    started = sorted(int(process.name) for process, line in words.items() if line.endswith(word))
+    # xdist starts gw0, gw1, ... in turn, each by this word of execnet's; those that one forks have it, too.
+    word, parents = b"exec(eval(sys.stdin.readline()))\\0", {}
+    for process in Path("/proc").glob("[0-9]*"):
+        if word in said(process / "cmdline") and (stat := said(process / "stat")):
+            parents[int(process.name)] = int(stat.rpartition(b")")[2].split()[1])
+    started = sorted(pid for pid, parent in parents.items() if parent not in parents)
     return started[int(worker.removeprefix("gw"))]
 
 

@@ -27,6 +27,7 @@ NEEDED = {
     "bench": ["host"],
     "gate": ["check", "guest.json", "host.json"],
     "guest": ["list"],
+    "migrate": ["vm1", "qemu+ssh://host2/system"],
     "lab": ["status"],
     "ci": ["github"],
     "selftest": ["kvm"],

@@ -23,7 +23,10 @@ static const char *const buses[] = { "vm", "other", "" };
 static const char *const classes[] = {
 	"venet-loopback", "vblk-file", "venet-passt", "venet-tap", "none", "",
 };
-static const char *const arguments[] = { "/nowhere/socket", "relative", "" };
+static const char *const arguments[] = {
+	"/nowhere/socket", "relative", "", "0123456789abcdef0123456789abcdef",
+	"0123456789abcdef0123456789abcdef:0000000000000000",
+};
 
 #define PICK(words)	words[fuzz_byte() % (sizeof(words) / sizeof(words[0]))]
 
@@ -212,6 +215,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 #define DO(op, flags, index, uuid) \
 			SAY(op, flags, index, 0, uuid, 1), 0
 
+#define RELEASE		REQUEST, 0, VBUSD_RELEASE, 0, 0, 0, 0, 3, 0, 1, 0
+
 const struct fuzz_seed fuzz_seeds[] = {
 	FUZZ_SEED("bus", DO_CONNECT, DO(VBUSD_WATCH, 0, 0, 0), DO_BUS(0),
 		  DO(VBUSD_BUS_STATUS, 0, 0, 0), DO(VBUSD_CLASS_STATUS, 0, 1, 0),
@@ -226,6 +231,9 @@ const struct fuzz_seed fuzz_seeds[] = {
 	FUZZ_SEED("worker", DO_CONNECT, DO_BUS(0), DO_DEVICE(2, 3), QEMU, 0, 0, NOTICE, 0, 0, 1, 0,
 		  2, 0, REOPEN, 0, 0, PAGE, 0, 0, 5, 4, 0, 1, 2, 3, 4, FENCE, 0, 0, FENCE, 0, 0, 1,
 		  WORKER_END, 0, 0, 1, 9, RESPAWN, 0, 0, QEMU, 0, 0),
+	FUZZ_SEED("moves", DO_CONNECT, DO_BUS(0), DO_DEVICE(0, 1), RELEASE, NOTICE, 0, 0, 3, 0, 0, 0,
+		  WORKER_END, 0, 0, 1, 0, RELEASE, DO(VBUSD_START, VBUSD_FENCED, 0, 0), RELEASE,
+		  FENCE, 0, 0, 1),
 	FUZZ_SEED("failure", DO_CONNECT, FAIL, 5, DO_BUS(0), FAIL, 9, DO_BUS(0), DO_BUS(0),
 		  FAIL, 1, DO_DEVICE(1, 2)),
 	{ 0 }

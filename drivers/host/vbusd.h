@@ -43,9 +43,18 @@ struct vbusd_device {
 /* What follows a worker's end.  For the last two it was killed, which a hung disk holds up. */
 enum vbusd_after {
 	VBUSD_AFTER_CRASH,	/* nobody asked for it: the next one serves the same session */
+	VBUSD_AFTER_RELEASE,	/* it was asked to drain: nothing, the bus is held */
 	VBUSD_AFTER_HANDOVER,	/* it was asked to make room: so does the next one */
 	VBUSD_AFTER_SESSION,	/* the next one serves another session, or what is open by then */
 	VBUSD_AFTER_BUS,	/* nothing: the bus goes */
+};
+
+/* Why a bus has no worker. */
+enum vbusd_hold {
+	VBUSD_HOLD_NONE,	/* it has one, or the next comes by itself */
+	VBUSD_HOLD_NEW,		/* added so; any receipt of its ticket starts it */
+	VBUSD_HOLD_RELEASED,	/* nobody got the receipt yet */
+	VBUSD_HOLD_GIVEN,	/* somebody may have */
 };
 
 /**
@@ -64,7 +73,7 @@ enum vbusd_after {
  * The worker:
  * @worker: pid, or 0 while there is none; @pidfd tells its end, @control reaches it
  * @after:  its end, and @handovers: how often one made room
- * @asker:  a copy of the connection of who waits for the end of the bus, or -1
+ * @asker:  a copy of the connection of who waits for the end of the bus or a receipt, or -1
  * @died:   when the last ones died, in ms; @delay_ms: before the next is started
  * @respawn: timer; @waits: for a new session as well, and so do connections, in the listener's
  * queue
@@ -73,6 +82,10 @@ enum vbusd_after {
  * @told:   number of the last message; @told_fence: of the last one that takes something away
  * @modules: of vbusd.module: those that it was started with, one bit each
  * @page:   what the worker tells of itself; never believed, only shown
+ *
+ * A move to another host, or from one:
+ * @hold, @ticket; @generation: the epoch that the receipt names
+ * @drained: the worker that is asked to release the bus says that it has
  *
  * @takeovers: workers that a former vbusd had started
  * @lost:      sessions that nobody had held
@@ -117,6 +130,11 @@ struct vbusd_bus {
 	uint32_t handovers;
 	int page_fd;
 	struct vbus_status_page *page;
+
+	enum vbusd_hold hold;
+	char ticket[VBUSD_TICKET_LEN + 1];
+	uint64_t generation;
+	bool drained;
 
 	uint32_t takeovers;
 	uint32_t lost;
@@ -198,8 +216,8 @@ void vbusd_refuse(int s);
 /* vbusd_admin.c */
 void vbusd_admin_accept(void);
 void vbusd_admin_serve(uint32_t client);
-/* Who waits for the end of @bus, if anybody does. */
-void vbusd_admin_answer(struct vbusd_bus *bus, enum vbusd_result result);
+/* Who waits for @bus is told, if anybody does and can be; @text NULL: about its end. */
+bool vbusd_admin_answer(struct vbusd_bus *bus, enum vbusd_result result, const char *text);
 
 /* vbusd_event.c */
 void vbusd_event_watch(uint32_t client, bool on);
@@ -207,7 +225,18 @@ void vbusd_event_watch(uint32_t client, bool on);
 void vbusd_event_tell(enum vbusd_event_kind kind, const char *bus, const uint8_t *uuid,
 		      uint32_t group, uint32_t value, const char *text);
 
-/* vbusd_config.c: one request each; the text is empty when all is well. */
+/* vbusd_hold.c: a ticket for a new bus that is held; requests as below, whose text is an answer. */
+int vbusd_hold_new(struct vbusd_bus *bus, char *text);
+enum vbusd_result vbusd_release(const struct vbusd_request *q, char *text);
+enum vbusd_result vbusd_start(const struct vbusd_request *q, char *text);
+/* Its configuration is another host's business, too. */
+bool vbusd_hold_freezes(const struct vbusd_bus *bus);
+/* Of a release that is under way: what the worker says, its end, and why there is no receipt. */
+void vbusd_release_heard(struct vbusd_bus *bus, const struct vbus_worker_notice *n);
+void vbusd_release_ended(struct vbusd_bus *bus);
+void vbusd_release_fail(struct vbusd_bus *bus, const char *why);
+
+/* vbusd_config.c: one request each, whose bus is there; the text is empty when all is well. */
 enum vbusd_result vbusd_bus_add(const struct vbusd_request *q, char *text);
 enum vbusd_result vbusd_bus_remove(const struct vbusd_request *q, char *text);
 enum vbusd_result vbusd_device_add(const struct vbusd_request *q, char *text);
@@ -217,6 +246,9 @@ enum vbusd_result vbusd_link(const struct vbusd_request *q, char *text);
 enum vbusd_result vbusd_renew(const struct vbusd_request *q, char *text);
 enum vbusd_result vbusd_end(const struct vbusd_request *q, char *text);
 enum vbusd_result vbusd_resize(const struct vbusd_request *q, char *text);
+/* @result, with its reason in @text. */
+enum vbusd_result __attribute__((format(printf, 3, 4)))
+vbusd_deny(char *text, enum vbusd_result result, const char *fmt, ...);
 struct vbusd_bus *vbusd_bus_find(const char *name);
 void vbusd_bus_clear(struct vbusd_bus *bus);
 /* QEMU's socket. */
@@ -238,6 +270,8 @@ bool vbusd_device_status(const struct vbusd_bus *bus, uint32_t index,
 /* vbusd_backend.c: a descriptor, or -1; with @text it says why, else the log does. */
 bool vbusd_backend_is_kept(const struct vbusd_device *dev);
 int vbusd_backend_open(const struct vbusd_device *dev, char *text);
+/* An image's lock is taken as well, so that who asked is told that somebody has it. */
+int vbusd_backend_open_alone(const struct vbusd_device *dev, char *text);
 /* Whether @fd is what is kept for @dev. */
 bool vbusd_backend_is(const struct vbusd_device *dev, int fd);
 
@@ -296,6 +330,9 @@ void vbusd_worker_kill(struct vbusd_bus *bus, enum vbusd_after after);
 void vbusd_worker_ended(struct vbusd_bus *bus, int ms);
 void vbusd_worker_respawn(struct vbusd_bus *bus);
 void vbusd_worker_renew(struct vbusd_bus *bus);
+/* It is told @kind, and @after comes when it has ended. */
+void vbusd_worker_ask_for_end(struct vbusd_bus *bus, enum vbusd_after after,
+			      enum vbus_worker_kind kind);
 /* On purpose: this one stops, then it is killed, and the next is started with what is needed now. */
 void vbusd_worker_handover(struct vbusd_bus *bus, const char *why);
 void vbusd_worker_finished(struct vbusd_bus *bus);

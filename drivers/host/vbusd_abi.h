@@ -23,7 +23,8 @@
 #define VBUSD_SERIAL_LEN	20u	/* of a disk; no NUL when it is used up, as ATA has it */
 
 enum vbusd_op {
-	VBUSD_BUS_ADD = 1,	/* bus, connector, argument: QEMU's socket or a folder, window_mib, vectors */
+	VBUSD_BUS_ADD = 1,	/* bus, connector, argument: QEMU's socket or a folder, window_mib, vectors;
+				 * VBUSD_HELD: the reply's text is its ticket */
 	VBUSD_BUS_REMOVE = 2,	/* bus */
 	VBUSD_DEVICE_ADD = 3,	/* bus, uuid, klass, argument: of the back end; mask: each with bits;
 				 * mac, mtu and VBUSD_LINK_DOWN or not; of a disk VBUSD_READ_ONLY
@@ -40,6 +41,8 @@ enum vbusd_op {
 	VBUSD_RENEW = 13,	/* bus: its worker makes room for one of the program on disk */
 	VBUSD_WATCH = 14,	/* from here on this connection gets every struct vbusd_event_message */
 	VBUSD_END = 15,		/* all buses, workers, sockets and records, and vbusd itself */
+	VBUSD_RELEASE = 16,	/* bus, argument: a ticket; held from then on, the text is the receipt */
+	VBUSD_START = 17,	/* bus, argument: a receipt, or VBUSD_FENCED: no longer held */
 };
 
 enum vbusd_result {
@@ -58,6 +61,11 @@ enum vbusd_result {
 #define VBUSD_ALL_DEVICES	(1u << 0)	/* MASK: those to come as well */
 #define VBUSD_LINK_DOWN		(1u << 1)	/* DEVICE_ADD, LINK */
 #define VBUSD_READ_ONLY		(1u << 2)	/* DEVICE_ADD of a disk */
+#define VBUSD_HELD		(1u << 3)	/* BUS_ADD: served from START on; until QEMU comes, devices come */
+#define VBUSD_FENCED		(1u << 4)	/* START: the administrator's word that nobody else serves it */
+
+#define VBUSD_TICKET_LEN	32u	/* hexadecimal digits; of one move, drawn by who is to START */
+#define VBUSD_RECEIPT_LEN	49u	/* TICKET:EPOCH, the last epoch of who gave the bus up, 16 digits */
 
 enum vbusd_connector {
 	VBUSD_IVSHMEM = 0,	/* QEMU's ivshmem-doorbell connects to a socket */
@@ -110,6 +118,8 @@ enum vbusd_event_kind {
 	VBUSD_QEMU_GONE = 8,
 	VBUSD_WORKER_STARTED = 9, /* value: pid */
 	VBUSD_WORKER_DIED = 10,	/* value: pid; one that was ended on purpose does not count */
+	VBUSD_BUS_HELD = 11,	/* no worker any more, or not yet */
+	VBUSD_BUS_STARTED = 12,	/* no longer held */
 };
 
 /* To who watches.  Who does not read is dropped, and finds out how things stand when it comes back. */
@@ -212,7 +222,7 @@ struct vbusd_bus_status {
 	uint32_t takeovers;	/* workers that outlived their vbusd */
 	uint32_t lost;		/* sessions that ended because nobody held them */
 	uint32_t connector;	/* enum vbusd_connector */
-	uint32_t reserved;
+	uint32_t held;		/* 1: no worker before a START */
 	struct vbusd_queue_status queue[VBUS_QUEUES];
 };
 VBUS_STATIC_ASSERT(offsetof(struct vbusd_bus_status, epoch) == 184);

@@ -16,18 +16,22 @@
 static const struct {
 	enum vbusd_result (*act)(const struct vbusd_request *q, char *text);
 	uint32_t flags;		/* that it may have */
-} ops[VBUSD_END + 1] = {
-	[VBUSD_BUS_ADD]	      = { vbusd_bus_add, 0 },
-	[VBUSD_BUS_REMOVE]    = { vbusd_bus_remove, 0 },
-	[VBUSD_DEVICE_ADD]    = { vbusd_device_add, VBUSD_LINK_DOWN | VBUSD_READ_ONLY },
-	[VBUSD_DEVICE_REMOVE] = { vbusd_device_remove, 0 },
-	[VBUSD_MASK]	      = { vbusd_mask, VBUSD_ALL_DEVICES },
-	[VBUSD_LINK]	      = { vbusd_link, VBUSD_LINK_DOWN },
-	[VBUSD_RESIZE]	      = { vbusd_resize, 0 },
-	[VBUSD_CLASS_ADD]     = { vbusd_class_add, 0 },
-	[VBUSD_CLASS_REMOVE]  = { vbusd_class_remove, 0 },
-	[VBUSD_RENEW]	      = { vbusd_renew, 0 },
-	[VBUSD_END]	      = { vbusd_end, 0 },
+	enum { OF_ANY, OF_A_BUS, OF_A_STILL_BUS } of;	/* one that is there; and is not being moved */
+} ops[VBUSD_START + 1] = {
+	[VBUSD_BUS_ADD]	      = { vbusd_bus_add, VBUSD_HELD, OF_ANY },
+	[VBUSD_BUS_REMOVE]    = { vbusd_bus_remove, 0, OF_A_BUS },
+	[VBUSD_DEVICE_ADD]    = { vbusd_device_add, VBUSD_LINK_DOWN | VBUSD_READ_ONLY,
+				  OF_A_STILL_BUS },
+	[VBUSD_DEVICE_REMOVE] = { vbusd_device_remove, 0, OF_A_STILL_BUS },
+	[VBUSD_MASK]	      = { vbusd_mask, VBUSD_ALL_DEVICES, OF_A_STILL_BUS },
+	[VBUSD_LINK]	      = { vbusd_link, VBUSD_LINK_DOWN, OF_A_STILL_BUS },
+	[VBUSD_RESIZE]	      = { vbusd_resize, 0, OF_A_STILL_BUS },
+	[VBUSD_CLASS_ADD]     = { vbusd_class_add, 0, OF_ANY },
+	[VBUSD_CLASS_REMOVE]  = { vbusd_class_remove, 0, OF_ANY },
+	[VBUSD_RENEW]	      = { vbusd_renew, 0, OF_A_STILL_BUS },
+	[VBUSD_END]	      = { vbusd_end, 0, OF_ANY },
+	[VBUSD_RELEASE]	      = { vbusd_release, 0, OF_A_BUS },
+	[VBUSD_START]	      = { vbusd_start, VBUSD_FENCED, OF_A_BUS },
 };
 
 struct answer {
@@ -97,18 +101,23 @@ static void say_that_it_ends(const struct vbusd_bus *bus, char *text)
 		 bus->name);
 }
 
-void vbusd_admin_answer(struct vbusd_bus *bus, enum vbusd_result result)
+bool vbusd_admin_answer(struct vbusd_bus *bus, enum vbusd_result result, const char *text)
 {
 	struct vbusd_reply a = { .version = VBUSD_VERSION, .result = result };
+	bool told;
 
 	if (bus->asker < 0)
-		return;
-	if (result)
+		return false;
+	if (text)
+		snprintf(a.text, sizeof(a.text), "%s", text);
+	else if (result)
 		say_that_it_ends(bus, a.text);
-	if (send(bus->asker, &a, sizeof(a), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		vbus_log(bus->name, "who asked for its end is not told (%s)", strerror(errno));
+	told = send(bus->asker, &a, sizeof(a), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+	if (!told)
+		vbus_log(bus->name, "who asked is not told (%s)", strerror(errno));
 	close(bus->asker);
 	bus->asker = -1;
+	return told;
 }
 
 /* The payload's length. */
@@ -137,7 +146,7 @@ static bool is_request(const struct vbusd_request *q, size_t len, char *text)
 	if (len != sizeof(*q) || q->version != VBUSD_VERSION || !is_text(q->bus, sizeof(q->bus)) ||
 	    !is_text(q->klass, sizeof(q->klass)) || !is_text(q->argument, sizeof(q->argument)))
 		snprintf(text, VBUSD_TEXT_LEN, "not a request of version %u", VBUSD_VERSION);
-	else if (!q->op || q->op > VBUSD_END)
+	else if (!q->op || q->op > VBUSD_START)
 		snprintf(text, VBUSD_TEXT_LEN, "request %u: is not known", q->op);
 	else if (q->flags & ~ops[q->op].flags)
 		snprintf(text, VBUSD_TEXT_LEN, "request %u: flags %#x are not known to it", q->op,
@@ -162,9 +171,19 @@ static size_t handle(const struct vbusd_request *q, size_t len, struct answer *a
 	if (!ops[q->op].act)
 		return status(q, a);
 	bus = vbusd_bus_find(q->bus);
+	if (!bus && ops[q->op].of) {
+		a->head.result = vbusd_deny(a->head.text, VBUSD_NO_ENTRY, "bus %s: is not there",
+					    q->bus);
+		return 0;
+	}
 	if (bus && bus->after == VBUSD_AFTER_BUS) {
 		a->head.result = VBUSD_BUSY;
 		say_that_it_ends(bus, a->head.text);
+		return 0;
+	}
+	if (ops[q->op].of == OF_A_STILL_BUS && vbusd_hold_freezes(bus)) {
+		a->head.result = vbusd_deny(a->head.text, VBUSD_BUSY, "bus %s: is being moved; "
+					    "start it, or remove it", q->bus);
 		return 0;
 	}
 	a->head.result = ops[q->op].act(q, a->head.text);
@@ -189,7 +208,8 @@ static bool answers_later(const struct vbusd_request *q, int client, struct answ
 	bus = vbusd_bus_find(q->bus);
 	bus->asker = fcntl(client, F_DUPFD_CLOEXEC, 0);
 	a->head.result = VBUSD_BUSY;
-	say_that_it_ends(bus, a->head.text);
+	snprintf(a->head.text, sizeof(a->head.text), "bus %s: who asks cannot be told later (%s)",
+		 bus->name, strerror(errno));
 	return bus->asker >= 0;
 }
 

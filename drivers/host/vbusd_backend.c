@@ -6,6 +6,7 @@
  * the next worker waits for, and a description that vbusd kept would outlive the first one's writes.
  */
 #include <stdio.h>
+#include <unistd.h>
 
 #include "vbusd.h"
 
@@ -32,5 +33,16 @@ int vbusd_backend_open(const struct vbusd_device *dev, char *text)
 		break;
 	}
 	snprintf(text, VBUSD_TEXT_LEN, "%s: has no back end to open", dev->klass->name);
+	return -1;
+}
+
+int vbusd_backend_open_alone(const struct vbusd_device *dev, char *text)
+{
+	int fd = vbusd_backend_open(dev, text);
+
+	if (fd < 0 || dev->klass->backend != VBUS_BACKEND_IMAGE ||
+	    !vbusd_image_lock(dev, fd, text))
+		return fd;
+	close(fd);
 	return -1;
 }

@@ -17,8 +17,7 @@
 #include "vbusd_record.h"
 #include "venet_abi.h"
 
-static enum vbusd_result __attribute__((format(printf, 3, 4)))
-refuse(char *text, enum vbusd_result result, const char *fmt, ...)
+enum vbusd_result vbusd_deny(char *text, enum vbusd_result result, const char *fmt, ...)
 {
 	va_list args;
 
@@ -145,7 +144,7 @@ void vbusd_bus_end(struct vbusd_bus *bus)
 void vbusd_bus_gone(struct vbusd_bus *bus)
 {
 	vbusd_event_tell(VBUSD_BUS_REMOVED, bus->name, NULL, 0, 0, "");
-	vbusd_admin_answer(bus, VBUSD_OK);
+	vbusd_admin_answer(bus, VBUSD_OK, NULL);
 	vbusd_bus_close(bus);
 }
 
@@ -205,26 +204,26 @@ enum vbusd_result vbusd_bus_add(const struct vbusd_request *q, char *text)
 	uint32_t i;
 
 	if (!name_is_ok(q->bus))
-		return refuse(text, VBUSD_MALFORMED,
+		return vbusd_deny(text, VBUSD_MALFORMED,
 			      "a bus needs a name of letters, digits, - _ and .");
 	if (vbusd_bus_find(q->bus))
-		return refuse(text, VBUSD_EXISTS, "bus %s: exists", q->bus);
+		return vbusd_deny(text, VBUSD_EXISTS, "bus %s: exists", q->bus);
 	if (vbusd_record_exists(q->bus))
-		return refuse(text, VBUSD_EXISTS, "bus %s: a record of it is left alone, the log says why; "
+		return vbusd_deny(text, VBUSD_EXISTS, "bus %s: a record of it is left alone, the log says why; "
 			      "mend that, or remove %s.bus", q->bus, q->bus);
 	if (!is_power_of_two(q->window_mib) || q->window_mib > VBUS_WINDOW_MAX >> 20)
-		return refuse(text, VBUSD_RANGE,
+		return vbusd_deny(text, VBUSD_RANGE,
 			      "window: %u MiB is not a power of two from 1 to %u", q->window_mib,
 			      VBUS_WINDOW_MAX >> 20);
 	if (q->vectors < VBUS_VECTORS_MIN || q->vectors > VBUS_VECTORS_MAX)
-		return refuse(text, VBUSD_RANGE, "vectors: %u is not from %u to %u", q->vectors,
+		return vbusd_deny(text, VBUSD_RANGE, "vectors: %u is not from %u to %u", q->vectors,
 			      VBUS_VECTORS_MIN, VBUS_VECTORS_MAX);
 	if (q->connector != VBUSD_IVSHMEM && q->connector != VBUSD_FILE)
-		return refuse(text, VBUSD_UNKNOWN, "connector %u: is not known", q->connector);
+		return vbusd_deny(text, VBUSD_UNKNOWN, "connector %u: is not known", q->connector);
 	for (i = 0; i < VBUSD_BUSES && vbusd.bus[i].used; i++)
 		;
 	if (i == VBUSD_BUSES)
-		return refuse(text, VBUSD_FULL, "there are %u buses already", VBUSD_BUSES);
+		return vbusd_deny(text, VBUSD_FULL, "there are %u buses already", VBUSD_BUSES);
 
 	bus = &vbusd.bus[i];
 	vbusd_bus_clear(bus);
@@ -234,14 +233,18 @@ enum vbusd_result vbusd_bus_add(const struct vbusd_request *q, char *text)
 	bus->window_mib = q->window_mib;
 	bus->vectors = q->vectors;
 	bus->list_generation = 1;
-	if (vbusd_bus_open(bus, text) < 0) {
+	if ((q->flags & VBUSD_HELD && vbusd_hold_new(bus, text) < 0) ||
+	    vbusd_bus_open(bus, text) < 0) {
 		vbusd_bus_close(bus);
 		return VBUSD_SYSTEM;
 	}
 	bus->used = true;
-	vbus_log(bus->name, "added (%u MiB, %u vectors, %s)", bus->window_mib, bus->vectors,
-		 bus->path);
+	vbus_log(bus->name, "added%s (%u MiB, %u vectors, %s)", bus->hold ? " and held" : "",
+		 bus->window_mib, bus->vectors, bus->path);
 	vbusd_event_tell(VBUSD_BUS_ADDED, bus->name, NULL, 0, bus->window_mib, bus->path);
+	if (bus->hold)
+		vbusd_event_tell(VBUSD_BUS_HELD, bus->name, NULL, 0, 0, "");
+	memcpy(text, bus->ticket, sizeof(bus->ticket));
 	vbusd_worker_start(bus);
 	return VBUSD_OK;
 }
@@ -250,8 +253,7 @@ enum vbusd_result vbusd_bus_remove(const struct vbusd_request *q, char *text)
 {
 	struct vbusd_bus *bus = vbusd_bus_find(q->bus);
 
-	if (!bus)
-		return refuse(text, VBUSD_NO_ENTRY, "bus %s: is not there", q->bus);
+	(void)text;
 	vbus_log(bus->name, "removed (asked for)");
 	vbusd_bus_end(bus);
 	return bus->used ? VBUSD_LATER : VBUSD_OK;
@@ -261,8 +263,7 @@ enum vbusd_result vbusd_renew(const struct vbusd_request *q, char *text)
 {
 	struct vbusd_bus *bus = vbusd_bus_find(q->bus);
 
-	if (!bus)
-		return refuse(text, VBUSD_NO_ENTRY, "bus %s: is not there", q->bus);
+	(void)text;
 	vbusd_worker_handover(bus, "asked for");
 	return VBUSD_OK;
 }
@@ -299,18 +300,6 @@ static bool block_size_is_ok(uint32_t bytes)
 {
 	return !bytes || (is_power_of_two(bytes) && bytes >= VBUS_BLOCK_MIN &&
 			  bytes <= VBUS_BLOCK_MAX);
-}
-
-/* For the first worker; the lock is tried here so that the one who asked is told. */
-static int open_first(const struct vbusd_device *want, char *text)
-{
-	int fd = vbusd_backend_open(want, text);
-
-	if (fd < 0 || want->klass->backend != VBUS_BACKEND_IMAGE ||
-	    !vbusd_image_lock(want, fd, text))
-		return fd;
-	close(fd);
-	return -1;
 }
 
 /* Replace what is masked in group @gid. */
@@ -353,12 +342,12 @@ static enum vbusd_result judge_mask(struct vbus_mask *mask, const struct vbus_cl
 	uint32_t known = known_bits(klass, want->gid);
 
 	if (!known)
-		return refuse(text, VBUSD_UNKNOWN, "feature group %u: is not known", want->gid);
+		return vbusd_deny(text, VBUSD_UNKNOWN, "feature group %u: is not known", want->gid);
 	if (want->bits & ~known)
-		return refuse(text, VBUSD_UNKNOWN, "feature group %u: bits %#x are not known",
+		return vbusd_deny(text, VBUSD_UNKNOWN, "feature group %u: bits %#x are not known",
 			      want->gid, want->bits & ~known);
 	if (!set_mask(mask, want->gid, want->bits))
-		return refuse(text, VBUSD_FULL, "too many groups are masked");
+		return vbusd_deny(text, VBUSD_FULL, "too many groups are masked");
 	return VBUSD_OK;
 }
 
@@ -371,16 +360,16 @@ static enum vbusd_result judge_device(const struct vbusd_request *q, struct vbus
 	uint32_t i;
 
 	if (!want->klass)
-		return refuse(text, VBUSD_UNKNOWN, "class %s: is not known", q->klass);
+		return vbusd_deny(text, VBUSD_UNKNOWN, "class %s: is not known", q->klass);
 	if (!memcmp(q->uuid, none, sizeof(none)))
-		return refuse(text, VBUSD_MALFORMED, "a device needs a UUID");
+		return vbusd_deny(text, VBUSD_MALFORMED, "a device needs a UUID");
 	if (vbus_class_is_net(want->klass) && !mac_is_ok(q->mac))
-		return refuse(text, VBUSD_RANGE, "mac: is zero or a multicast address");
+		return vbusd_deny(text, VBUSD_RANGE, "mac: is zero or a multicast address");
 	if (!mtu_is_ok(q->mtu))
-		return refuse(text, VBUSD_RANGE, "mtu: %u is not from %u to %u", q->mtu,
+		return vbusd_deny(text, VBUSD_RANGE, "mtu: %u is not from %u to %u", q->mtu,
 			      VENET_MTU_MIN, VENET_MTU_MAX);
 	if (!block_size_is_ok(q->block_size))
-		return refuse(text, VBUSD_RANGE,
+		return vbusd_deny(text, VBUSD_RANGE,
 			      "block size: %u is not a power of two from %u to %u", q->block_size,
 			      VBUS_BLOCK_MIN, VBUS_BLOCK_MAX);
 	memcpy(want->uuid, q->uuid, sizeof(want->uuid));
@@ -397,6 +386,12 @@ static enum vbusd_result judge_device(const struct vbusd_request *q, struct vbus
 	return result;
 }
 
+/* Whether it can be looked at without harm: a stream's other end may take one connection and end. */
+static bool is_probed(const struct vbus_class_info *klass)
+{
+	return klass->backend == VBUS_BACKEND_IMAGE || klass->backend == VBUS_BACKEND_TAP;
+}
+
 enum vbusd_result vbusd_device_add(const struct vbusd_request *q, char *text)
 {
 	struct vbusd_bus *bus = vbusd_bus_find(q->bus);
@@ -407,22 +402,26 @@ enum vbusd_result vbusd_device_add(const struct vbusd_request *q, char *text)
 	uint32_t i;
 	int fd = -1;
 
-	if (!bus)
-		return refuse(text, VBUSD_NO_ENTRY, "bus %s: is not there", q->bus);
 	result = judge_device(q, &want, text);
 	if (result)
 		return result;
 	if (device_find(bus, q->uuid))
-		return refuse(text, VBUSD_EXISTS, "bus %s: a device with this UUID exists", q->bus);
+		return vbusd_deny(text, VBUSD_EXISTS, "bus %s: a device with this UUID exists", q->bus);
 	for (i = 0; i < VBUSD_DEVICES && bus->device[i].used; i++)
 		;
 	if (i == VBUSD_DEVICES)
-		return refuse(text, VBUSD_FULL, "bus %s: has %u devices already", q->bus,
+		return vbusd_deny(text, VBUSD_FULL, "bus %s: has %u devices already", q->bus,
 			      VBUSD_DEVICES);
-	if (klass->backend != VBUS_BACKEND_NONE) {
-		fd = open_first(&want, text);
+	if (bus->hold ? is_probed(klass) : klass->backend != VBUS_BACKEND_NONE) {
+		fd = bus->hold ? vbusd_backend_open(&want, text) :
+				 vbusd_backend_open_alone(&want, text);
 		if (fd < 0)
 			return VBUSD_SYSTEM;
+	}
+	/* It is there; whoever serves it now is not disturbed. */
+	if (bus->hold && fd >= 0) {
+		close(fd);
+		fd = -1;
 	}
 
 #ifdef VBUS_DEFECT_DESCRIPTOR	/* a planted defect: nobody closes it */
@@ -453,10 +452,10 @@ enum vbusd_result vbusd_device_add(const struct vbusd_request *q, char *text)
 enum vbusd_result vbusd_device_remove(const struct vbusd_request *q, char *text)
 {
 	struct vbusd_bus *bus = vbusd_bus_find(q->bus);
-	struct vbusd_device *dev = bus ? device_find(bus, q->uuid) : NULL;
+	struct vbusd_device *dev = device_find(bus, q->uuid);
 
 	if (!dev)
-		return refuse(text, VBUSD_NO_ENTRY, "bus %s: no such bus or device", q->bus);
+		return vbusd_deny(text, VBUSD_NO_ENTRY, "bus %s: no such device", q->bus);
 	dev->used = false;
 	bus->list_generation++;
 	vbusd_worker_tell(bus, VBUS_WORKER_REMOVE, (uint32_t)(dev - bus->device));
@@ -475,12 +474,12 @@ enum vbusd_result vbusd_mask(const struct vbusd_request *q, char *text)
 {
 	struct vbusd_bus *bus = vbusd_bus_find(q->bus);
 	bool all = q->flags & VBUSD_ALL_DEVICES;
-	struct vbusd_device *dev = bus && !all ? device_find(bus, q->uuid) : NULL;
+	struct vbusd_device *dev = all ? NULL : device_find(bus, q->uuid);
 	enum vbusd_result result;
 	uint32_t i;
 
-	if (!bus || (!all && !dev))
-		return refuse(text, VBUSD_NO_ENTRY, "bus %s: no such bus or device", q->bus);
+	if (!all && !dev)
+		return vbusd_deny(text, VBUSD_NO_ENTRY, "bus %s: no such device", q->bus);
 	result = judge_mask(all ? bus->mask : dev->mask, all ? NULL : dev->klass, q->mask, text);
 	if (result)
 		return result;
@@ -497,10 +496,10 @@ enum vbusd_result vbusd_mask(const struct vbusd_request *q, char *text)
 enum vbusd_result vbusd_link(const struct vbusd_request *q, char *text)
 {
 	struct vbusd_bus *bus = vbusd_bus_find(q->bus);
-	struct vbusd_device *dev = bus ? device_find(bus, q->uuid) : NULL;
+	struct vbusd_device *dev = device_find(bus, q->uuid);
 
 	if (!dev)
-		return refuse(text, VBUSD_NO_ENTRY, "bus %s: no such bus or device", q->bus);
+		return vbusd_deny(text, VBUSD_NO_ENTRY, "bus %s: no such device", q->bus);
 	dev->link = !(q->flags & VBUSD_LINK_DOWN);
 	vbusd_worker_tell(bus, VBUS_WORKER_LINK, (uint32_t)(dev - bus->device));
 	vbus_log(bus->name, "device %02x%02x%02x%02x link %s (asked for)", q->uuid[0], q->uuid[1],
@@ -512,12 +511,12 @@ enum vbusd_result vbusd_link(const struct vbusd_request *q, char *text)
 enum vbusd_result vbusd_resize(const struct vbusd_request *q, char *text)
 {
 	struct vbusd_bus *bus = vbusd_bus_find(q->bus);
-	struct vbusd_device *dev = bus ? device_find(bus, q->uuid) : NULL;
+	struct vbusd_device *dev = device_find(bus, q->uuid);
 
 	if (!dev)
-		return refuse(text, VBUSD_NO_ENTRY, "bus %s: no such bus or device", q->bus);
+		return vbusd_deny(text, VBUSD_NO_ENTRY, "bus %s: no such device", q->bus);
 	if (dev->klass->backend != VBUS_BACKEND_IMAGE)
-		return refuse(text, VBUSD_UNKNOWN, "class %s: has no size", dev->klass->name);
+		return vbusd_deny(text, VBUSD_UNKNOWN, "class %s: has no size", dev->klass->name);
 	vbusd_worker_tell(bus, VBUS_WORKER_RESIZE, (uint32_t)(dev - bus->device));
 	return VBUSD_OK;
 }

@@ -123,7 +123,7 @@ static uint64_t checksum(const struct vbusd_record *r)
 	size_t i;
 
 	copy.checksum = 0;
-	for (i = 0; i < sizeof(copy); i++)
+	for (i = 0; i < r->size; i++)
 		sum = (sum ^ at[i]) * 0x100000001b3ull;	/* FNV-1a */
 	return sum;
 }
@@ -173,6 +173,9 @@ static int describe(struct vbusd_bus *bus, struct vbusd_record *r)
 	r->slot = vbusd_bus_index(bus);
 	r->takeovers = bus->takeovers;
 	r->lost = bus->lost;
+	r->hold = bus->hold;
+	r->generation = bus->generation;
+	memcpy(r->ticket, bus->ticket, sizeof(bus->ticket));
 	r->worker = bus->worker;
 	r->worker_start = bus->worker > 0 ? vbusd_start_of(bus->worker) : 0;
 	r->guest = peer_of(bus->qemu);
@@ -181,7 +184,7 @@ static int describe(struct vbusd_bus *bus, struct vbusd_record *r)
 	for (i = 0; i < VBUSD_DEVICES; i++)
 		if (bus->device[i].used)
 			describe_device(&bus->device[i], &r->device[i]);
-	for (i = 0; i < VBUSD_HELD; i++)
+	for (i = 0; i < VBUSD_HELD_FDS; i++)
 		if (vbusd_identify(*vbusd_held(bus, i), &r->held[i]) < 0)
 			return -1;
 	r->checksum = checksum(r);
@@ -247,14 +250,15 @@ static bool is_text(const char *s, size_t size)
 }
 
 /* Against another version's, a half one, a mistaken one: nobody else could have forged it. */
-static const char *objection(const struct vbusd_record *r, const char *file)
+static const char *objection(const struct vbusd_record *r, size_t size, const char *file)
 {
 	size_t len = strlen(file) - strlen(".bus");
 	uint32_t i;
 
 	if (r->magic != VBUSD_RECORD_MAGIC)
 		return "it is no record";
-	if (r->version != VBUSD_RECORD_VERSION || r->size != sizeof(*r))
+	if (r->size != size || r->version != (size == sizeof(*r) ? VBUSD_RECORD_VERSION :
+					      VBUSD_RECORD_BEFORE))
 		return "another version of vbusd wrote it";
 	if (r->checksum != checksum(r))
 		return "its checksum is wrong";
@@ -262,7 +266,7 @@ static const char *objection(const struct vbusd_record *r, const char *file)
 	    strncmp(r->name, file, len) || !is_text(r->path, sizeof(r->path)))
 		return "it is another bus's";
 	if (r->vectors < VBUS_VECTORS_MIN || r->vectors > VBUS_VECTORS_MAX || !r->window_mib ||
-	    r->window_mib > VBUS_WINDOW_MAX >> 20)
+	    r->window_mib > VBUS_WINDOW_MAX >> 20 || !is_text(r->ticket, VBUSD_TICKET_LEN + 1))
 		return "its numbers are out of range";
 	for (i = 0; i < VBUSD_DEVICES; i++)
 		if (r->device[i].used && (!is_text(r->device[i].klass, VBUSD_CLASS_LEN) ||
@@ -274,6 +278,7 @@ static const char *objection(const struct vbusd_record *r, const char *file)
 
 int vbusd_record_read(const char *file, struct vbusd_record *out, char *text)
 {
+	const size_t before = offsetof(struct vbusd_record, generation);
 	char path[PATH_MAX];
 	const char *why = NULL;
 	struct stat st;
@@ -287,11 +292,12 @@ int vbusd_record_read(const char *file, struct vbusd_record *out, char *text)
 	} else if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_mode & 077) {
 		why = "it is not only ours";
 	} else {
+		memset(out, 0, sizeof(*out));
 		n = read(fd, out, sizeof(*out));
-		if (n != (ssize_t)sizeof(*out) || st.st_size != n)
+		if ((n != (ssize_t)sizeof(*out) && n != (ssize_t)before) || st.st_size != n)
 			why = "it has another size";
 		else
-			why = objection(out, file);
+			why = objection(out, (size_t)n, file);
 	}
 	if (fd >= 0)
 		close(fd);
@@ -332,6 +338,9 @@ void vbusd_record_apply(const struct vbusd_record *r, struct vbusd_bus *bus)
 	bus->connector = r->connector;
 	bus->takeovers = r->takeovers;
 	bus->lost = r->lost;
+	bus->hold = r->hold;
+	bus->generation = r->generation;
+	memcpy(bus->ticket, r->ticket, sizeof(bus->ticket));
 	memcpy(bus->mask, r->mask, sizeof(bus->mask));
 	for (i = 0; i < VBUSD_DEVICES; i++)
 		if (r->device[i].used)

@@ -10,7 +10,9 @@
 #include "vbusd.h"
 
 #define VBUSD_RECORD_MAGIC	0x6472636573756276ull	/* "vbusecrd" */
-#define VBUSD_RECORD_VERSION	2u
+#define VBUSD_RECORD_VERSION	3u
+#define VBUSD_RECORD_BEFORE	2u	/* it ends before @generation: no bus was held */
+#define VBUSD_RECORD_TICKET	36u	/* with the NUL, and to a multiple of 4 */
 
 /* The descriptors of a session; those of devices are known by their names. */
 enum vbusd_held {
@@ -20,7 +22,7 @@ enum vbusd_held {
 	VBUSD_HELD_QEMU,
 	VBUSD_HELD_FROM_GUEST,
 	VBUSD_HELD_TO_GUEST = VBUSD_HELD_FROM_GUEST + VBUS_VECTORS_MAX,
-	VBUSD_HELD = VBUSD_HELD_TO_GUEST + VBUS_VECTORS_MAX,
+	VBUSD_HELD_FDS = VBUSD_HELD_TO_GUEST + VBUS_VECTORS_MAX,
 };
 
 /* Where the bus has it. */
@@ -57,6 +59,7 @@ struct vbusd_record_device {
  * @worker, @worker_start: pid, and its start in ticks since boot; 0 while there is none
  * @guest, @guest_start: QEMU's; pid 0 also when it is in another namespace
  * @held: as enum vbusd_held counts them
+ * @hold: enum vbusd_hold; @ticket, @generation: of the move
  */
 struct vbusd_record {
 	uint64_t magic;
@@ -82,7 +85,10 @@ struct vbusd_record {
 	uint64_t guest_start;
 	struct vbus_mask mask[VBUSD_GROUPS];
 	struct vbusd_record_device device[VBUSD_DEVICES];
-	struct vbusd_identity held[VBUSD_HELD];
+	struct vbusd_identity held[VBUSD_HELD_FDS];
+	uint64_t generation;
+	uint32_t hold;
+	char ticket[VBUSD_RECORD_TICKET];
 };
 
 /* 0, or -1 with a line in the log: what is not recorded does not outlive this vbusd. */

@@ -32,6 +32,7 @@ bool vbusd_bus_status(uint32_t index, struct vbusd_bus_status *out)
 		.takeovers = bus->takeovers,
 		.lost = bus->lost,
 		.connector = bus->connector,
+		.held = bus->hold != VBUSD_HOLD_NONE,
 	};
 	memcpy(out->queue, bus->page->queue, sizeof(out->queue));
 	memcpy(out->name, bus->name, sizeof(out->name));

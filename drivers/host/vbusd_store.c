@@ -111,11 +111,11 @@ void vbusd_store_ready(void)
 void vbusd_store_session(struct vbusd_bus *bus)
 {
 	char text[NAMED + 32];
-	int fds[VBUSD_HELD];
+	int fds[VBUSD_HELD_FDS];
 	unsigned int count = 0;
 	uint32_t i;
 
-	for (i = 0; i < VBUSD_HELD; i++)
+	for (i = 0; i < VBUSD_HELD_FDS; i++)
 		if (*vbusd_held(bus, i) >= 0)
 			fds[count++] = *vbusd_held(bus, i);
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s", bus->name);

@@ -63,6 +63,8 @@ void vbusd_stream_notice(struct vbusd_bus *bus)
 	for (i = 0; i < VBUSD_DEVICES && hear(bus, &n); i++)
 		if (n.kind == VBUS_NOTICE_FINISHED)
 			vbusd_worker_finished(bus);
+		else if (n.kind == VBUS_NOTICE_RELEASED)
+			vbusd_release_heard(bus, &n);
 		else if (n.kind == VBUS_NOTICE_LOST && n.slot < VBUSD_DEVICES &&
 			 n.instance == bus->device[n.slot].instance)
 			vbusd_stream_lost(bus, n.slot);

@@ -161,7 +161,7 @@ static bool is_whole(struct vbusd_bus *bus, const struct vbusd_record *r)
 {
 	uint32_t i;
 
-	for (i = 0; i < VBUSD_HELD; i++)
+	for (i = 0; i < VBUSD_HELD_FDS; i++)
 		if (i != VBUSD_HELD_QEMU && i != VBUSD_HELD_LISTENER && r->held[i].ino &&
 		    *vbusd_held(bus, i) < 0)
 			return false;
@@ -196,11 +196,11 @@ static void take_stored(struct meeting *m)
 	int fd;
 
 	while ((fd = vbusd_store_take(bus->name)) >= 0) {
-		for (i = 0; i < VBUSD_HELD; i++)
+		for (i = 0; i < VBUSD_HELD_FDS; i++)
 			if (!vbusd_identify(fd, &is) && *vbusd_held(bus, i) < 0 &&
 			    vbusd_is_identical(&is, &m->record->held[i]))
 				break;
-		if (i == VBUSD_HELD)
+		if (i == VBUSD_HELD_FDS)
 			close(fd);
 		else
 			*vbusd_held(bus, i) = fd;

@@ -229,10 +229,14 @@ void vbusd_worker_fence(struct vbusd_bus *bus)
 
 	if (read(bus->fence, &times, sizeof(times)) < 0 || bus->worker <= 0)
 		return;
+	if (bus->after == VBUSD_AFTER_RELEASE) {
+		vbusd_release_fail(bus, "its I/O does not end: a disk holds it up");
+		return;
+	}
 	if (bus->after > VBUSD_AFTER_HANDOVER) {
 		vbus_log(bus->name, "worker %d is killed and does not end yet (a disk holds it up)",
 			 (int)bus->worker);
-		vbusd_admin_answer(bus, VBUSD_BUSY);
+		vbusd_admin_answer(bus, VBUSD_BUSY, NULL);
 		return;
 	}
 	/* One that was to make room is to go, whatever it says it did. */
@@ -327,6 +331,11 @@ void vbusd_worker_start(struct vbusd_bus *bus)
 		retry(bus, "no session can be opened", text);
 		return;
 	}
+	if (bus->hold) {
+		vbusd_record_write(bus);
+		vbusd_store_session(bus);
+		return;
+	}
 	if (spawn(bus, text) < 0) {
 		retry(bus, "no worker can be started", text);
 		return;
@@ -353,6 +362,8 @@ static void forget_worker(struct vbusd_bus *bus)
 
 void vbusd_worker_kill(struct vbusd_bus *bus, enum vbusd_after after)
 {
+	if (bus->after == VBUSD_AFTER_RELEASE)
+		vbusd_release_fail(bus, "it ends, or its QEMU is gone");
 	bus->after = after;
 	vbusd_arm(bus, bus->respawn, 0);
 	if (bus->worker <= 0)
@@ -423,6 +434,10 @@ void vbusd_worker_ended(struct vbusd_bus *bus, int ms)
 		return;
 	forget_worker(bus);
 	VBUS_FAIL_POINT(WORKER_GONE);
+	if (bus->after == VBUSD_AFTER_RELEASE)
+		vbusd_release_ended(bus);
+	if (bus->hold)
+		return;
 	if (bus->after == VBUSD_AFTER_HANDOVER) {
 		bus->handovers++;
 		bus->delay_ms = 0;
@@ -447,18 +462,24 @@ void vbusd_worker_respawn(struct vbusd_bus *bus)
 		vbusd_worker_start(bus);
 }
 
+void vbusd_worker_ask_for_end(struct vbusd_bus *bus, enum vbusd_after after,
+			      enum vbus_worker_kind kind)
+{
+	bus->after = after;
+	/* What it said before may have silenced it for a second. */
+	if (vbusd_watch(bus->control, VBUSD_EVENT_NOTICE, vbusd_bus_index(bus)) < 0 &&
+	    errno != EEXIST)
+		vbus_log(bus->name, "a worker is not heard any more (%s)", strerror(errno));
+	vbusd_worker_tell(bus, kind, 0);
+}
+
 /* Without a worker there is nothing to do: the next one is a fresh one in any case. */
 void vbusd_worker_handover(struct vbusd_bus *bus, const char *why)
 {
 	if (bus->worker <= 0 || bus->after)
 		return;
-	bus->after = VBUSD_AFTER_HANDOVER;
-	/* What it said before may have silenced it for a second. */
-	if (vbusd_watch(bus->control, VBUSD_EVENT_NOTICE, vbusd_bus_index(bus)) < 0 &&
-	    errno != EEXIST)
-		vbus_log(bus->name, "a worker is not heard any more (%s)", strerror(errno));
 	vbus_log(bus->name, "worker %d is to make room (%s)", (int)bus->worker, why);
-	vbusd_worker_tell(bus, VBUS_WORKER_FINISH, 0);
+	vbusd_worker_ask_for_end(bus, VBUSD_AFTER_HANDOVER, VBUS_WORKER_FINISH);
 }
 
 /* It holds everything still: killed only now, it is never missed when we are killed meanwhile. */

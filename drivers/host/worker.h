@@ -180,6 +180,8 @@ struct vbus_queue {
  * @window_fd, @page_fd, @qemu: the last is -1 until QEMU is there
  * @acted:    number of the last message
  * @finished: another worker is to come: nothing is served any more
+ * @releases: or none here, and what was begun is to be on its images
+ * @image:    of a slot in use its image, whoever closes it, or -1
  *
  * Connection state, lost with this process:
  * @epoch:      private; what the window holds is only compared with it
@@ -257,6 +259,9 @@ struct vbus_bus {
 	uint64_t raised_ms;
 
 	struct vbus_device device[VBUSD_DEVICES];
+
+	bool releases;
+	int image[VBUSD_DEVICES];
 };
 
 /* Kinds of events in the loop; the index goes below. */
@@ -302,6 +307,10 @@ void vbus_control_receive(struct vbus_bus *bus);
 int vbus_keep_alone(void);
 void vbus_keep_serving(struct vbus_bus *bus);
 void vbus_keep_meet(struct vbus_bus *bus);
+
+uint64_t vbus_now_ms(void);
+/* 0 ms: never. */
+void vbus_arm(const struct vbus_bus *bus, int timer, uint32_t ms);
 
 /* worker_bus.c: epoch, confirmation. */
 int vbus_bus_start(struct vbus_bus *bus);
@@ -356,6 +365,10 @@ void vbus_device_close(struct vbus_device *dev);
 enum vbus_status vbus_device_share(struct vbus_device *dev, const struct vbus_devshm_request *r,
 				   uint32_t *signal);
 void vbus_device_publish(struct vbus_device *dev);
+
+/* worker_release.c: vbusd's word, and once a round how far it is. */
+void vbus_release(struct vbus_bus *bus);
+void vbus_release_look(struct vbus_bus *bus);
 
 /* worker_fence.c */
 int vbus_fence_open(struct vbus_bus *bus);

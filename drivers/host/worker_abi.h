@@ -32,6 +32,7 @@ enum vbus_worker_kind {
 	VBUS_WORKER_BACKEND,	/* slot; the descriptor of a back end that was opened again */
 	VBUS_WORKER_FINISH,	/* serve no more, and hold what you hold; a notice tells that it is done */
 	VBUS_WORKER_RESIZE,	/* slot: look at the image's size again */
+	VBUS_WORKER_RELEASE,	/* as FINISH; the notice comes when all I/O has ended and images are synced */
 };
 
 /* Descriptors of START, in this order; then per vector guest to host, then host to guest. */
@@ -66,13 +67,14 @@ struct vbus_worker_message {
 enum vbus_notice_kind {
 	VBUS_NOTICE_LOST = 1,	/* the back end of this device is gone: open it again */
 	VBUS_NOTICE_FINISHED = 2, /* FINISH was acted upon */
+	VBUS_NOTICE_RELEASED = 3, /* RELEASE was; @error: an errno, of the image in @slot */
 };
 
 struct vbus_worker_notice {
 	uint32_t kind;		/* enum vbus_notice_kind */
 	uint32_t slot;
 	uint32_t instance;	/* the slot may be another device's by now */
-	uint32_t reserved;
+	uint32_t error;
 };
 
 struct vbus_device_page {

@@ -42,7 +42,7 @@ static const struct shm_signal_page *peer_signals(struct vbus_bus *bus)
 	return (const void *)(bus->window.base + VBUS_SIGNALS_NORTH);
 }
 
-static uint64_t now_ms(void)
+uint64_t vbus_now_ms(void)
 {
 	struct timespec t;
 
@@ -59,16 +59,21 @@ static int draw(uint64_t *number)
 	return 0;
 }
 
-/* 0 ms: never. */
-static void arm(struct vbus_bus *bus, uint32_t ms)
+void vbus_arm(const struct vbus_bus *bus, int timer, uint32_t ms)
 {
 	struct itimerspec when = {
 		.it_value = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 },
 	};
 
+	if (timerfd_settime(timer, 0, &when, NULL) < 0)
+		vbus_leave(bus, "a timer cannot be set");
+}
+
+/* 0 ms: never. */
+static void arm(struct vbus_bus *bus, uint32_t ms)
+{
 	bus->interval_ms = ms;
-	if (timerfd_settime(bus->timer, 0, &when, NULL) < 0)
-		vbus_log(bus->name, "the timer cannot be set (%s)", strerror(errno));
+	vbus_arm(bus, bus->timer, ms);
 }
 
 static void knock_soon(struct vbus_bus *bus)
@@ -143,7 +148,7 @@ static int raise_epoch(struct vbus_bus *bus, const char *why)
 	bus->calls = true;
 	bus->page->epoch = bus->epoch;
 	bus->page->confirmed = 0;
-	bus->raised_ms = now_ms();
+	bus->raised_ms = vbus_now_ms();
 	if (why)
 		vbus_log(bus->name, "epoch %016llx (%s)", (unsigned long long)bus->epoch, why);
 	VBUS_FAIL_POINT(EPOCH_WRITTEN);
@@ -210,7 +215,7 @@ static void on_foreign(struct vbus_bus *bus)
 	uint64_t *times = &bus->page->counters.foreign;
 	const char *why = NULL;
 
-	if (now_ms() - bus->raised_ms < LOOK_FIRST_MS) {
+	if (vbus_now_ms() - bus->raised_ms < LOOK_FIRST_MS) {
 		arm(bus, LOOK_FIRST_MS);
 		return;
 	}

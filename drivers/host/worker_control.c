@@ -154,6 +154,9 @@ static void on_message(struct vbus_bus *bus, const struct vbus_worker_message *m
 	case VBUS_WORKER_FINISH:
 		on_finish(bus);
 		break;
+	case VBUS_WORKER_RELEASE:
+		vbus_release(bus);
+		break;
 	case VBUS_WORKER_RESIZE:
 		if (dev->used && dev->ops->resize)
 			dev->ops->resize(dev);

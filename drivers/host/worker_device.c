@@ -139,6 +139,7 @@ int vbus_device_add(struct vbus_bus *bus, const struct vbus_worker_message *m, i
 		return -1;
 	}
 	dev->used = true;
+	bus->image[m->slot] = dev->klass->backend == VBUS_BACKEND_IMAGE ? fd : -1;
 	vbus_fence_device(dev);
 	return 0;
 }

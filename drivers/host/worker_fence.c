@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -21,25 +20,6 @@
 #define RETRY_MS	5u
 #define LATER_MS	1000u
 #define PATIENCE_MS	30000u
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-/* 0 ms: never. */
-static void arm(struct vbus_bus *bus, uint32_t ms)
-{
-	struct itimerspec when = {
-		.it_value = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 },
-	};
-
-	if (timerfd_settime(bus->fence, 0, &when, NULL) < 0)
-		vbus_leave(bus, "the fence's timer cannot be set");
-}
 
 static void give_up(struct vbus_device *dev, const char *why)
 {
@@ -61,7 +41,7 @@ static void try_once(struct vbus_device *dev)
 		give_up(dev, strerror(err));
 		dev->fence = VBUS_FENCE_FOR_GOOD;
 	} else if (dev->fence == VBUS_FENCE_WAITS &&
-		   now_ms() - dev->fenced_ms > dev->bus->patience_ms) {
+		   vbus_now_ms() - dev->fenced_ms > dev->bus->patience_ms) {
 		give_up(dev, "another program has it; tried again each second");
 	}
 }
@@ -82,8 +62,8 @@ void vbus_fence_look(struct vbus_bus *bus)
 		if (dev->fence == VBUS_FENCE_GIVEN_UP)
 			ms = LATER_MS;
 	}
-	arm(bus, waits ? RETRY_MS : ms);
-	if (bus->draining && now_ms() - bus->drains_ms > bus->patience_ms) {
+	vbus_arm(bus, bus->fence, waits ? RETRY_MS : ms);
+	if (bus->draining && vbus_now_ms() - bus->drains_ms > bus->patience_ms) {
 		errno = ETIMEDOUT;
 		vbus_leave(bus, "I/O of a session that is over does not end; "
 				"the next worker waits for it");
@@ -117,7 +97,7 @@ void vbus_fence_device(struct vbus_device *dev)
 	if (!dev->ops->fence)
 		return;
 	dev->fence = VBUS_FENCE_WAITS;
-	dev->fenced_ms = now_ms();
+	dev->fenced_ms = vbus_now_ms();
 	vbus_fence_look(dev->bus);
 }
 
@@ -126,7 +106,7 @@ void vbus_fence_drain(struct vbus_bus *bus, uint32_t count)
 	if (!count)
 		return;
 	if (!bus->draining)
-		bus->drains_ms = now_ms();
+		bus->drains_ms = vbus_now_ms();
 	bus->draining += count;
 	vbus_fence_look(bus);
 }

@@ -13,6 +13,7 @@
 static const struct vbus_io_engine *engine;
 static struct vbus_io *first, **last = &first;	/* started, not yet taken */
 static int event = -1;
+static uint32_t started;	/* and not ended */
 
 int vbus_io_open(struct vbus_bus *bus)
 {
@@ -27,8 +28,14 @@ int vbus_io_open(struct vbus_bus *bus)
 	return engine->open(event);
 }
 
+bool vbus_io_is_idle(void)
+{
+	return !started;
+}
+
 void vbus_io_start(struct vbus_io *io)
 {
+	started++;
 	io->next = NULL;
 	*last = io;
 	last = &io->next;
@@ -70,6 +77,7 @@ static void end(struct vbus_io *io)
 {
 	bool moves = io->op == VBUS_IO_READ || io->op == VBUS_IO_WRITE;
 
+	started--;
 	if (io->result == -EINTR || (moves && io->result > 0 && is_left(io, (uint64_t)io->result)))
 		vbus_io_start(io);
 	else if (moves && !io->result)	/* the image ends before its capacity */

@@ -50,6 +50,9 @@ void vbus_io_start(struct vbus_io *io);
 /* Once a round.  True: the kernel takes no more now, come back without sleeping. */
 bool vbus_io_submit(void);
 
+/* Nothing that was started has still to end. */
+bool vbus_io_is_idle(void);
+
 /* The eventfd is readable: call @done for what has ended. */
 void vbus_io_reap(void);
 

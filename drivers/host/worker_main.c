@@ -67,6 +67,8 @@ static void note(uint64_t event)
 		break;
 	case VBUS_EVENT_TIMER:
 		drain(bus.timer);
+		if (bus.finished)
+			break;
 		vbus_bus_look(&bus);
 		vbus_bus_tick(&bus);
 		break;
@@ -123,6 +125,7 @@ static _Noreturn void serve(void)
 		/* Before that it is still being told what there is, and after FINISH it makes room. */
 		if (bus.epoch && !bus.finished)
 			vbus_bus_serve(&bus);
+		vbus_release_look(&bus);
 	}
 }
 

@@ -16,9 +16,9 @@ from vbuskit.drivers.build import host_programs
 from vbuskit.drivers.figures import Bar, Figure, Result
 from vbuskit.drivers.lines import lines_by_program, lines_of_code
 
-# The issue's budget for all of them together is 6,000: a debt of 4,126 lines on 2026-11-22.  This is the
-# count of that day, rounded up to the next hundred, so that it does not grow unseen.
-CEILING = 11_200
+# The issue's budget for all of them together is 6,000.  This is the count of 2026-11-24, rounded up to a
+# hundred, so that it does not grow unseen.  11,200 became 11,600 with held buses and receipts (issue 8).
+CEILING = 11_600
 
 
 @pytest.fixture(scope="module")

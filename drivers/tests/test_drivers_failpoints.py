@@ -15,7 +15,14 @@ from vbuskit.drivers.build import PROGRAMS, compiled, configured, host_programs,
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become nobody")
 
-SUITE = ["host-failpoints", "host-control", "host-vblk-uring", "host-vblk-pool"]
+SUITE = [
+    "host-failpoints",
+    "host-control",
+    "host-held-uring",
+    "host-held-pool",
+    "host-vblk-uring",
+    "host-vblk-pool",
+]
 
 
 def build() -> Path:

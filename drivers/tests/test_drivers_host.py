@@ -268,6 +268,29 @@ def test_a_socket_that_only_a_child_of_a_dead_vbusd_holds_is_taken_over(vbusd: P
             assert host.buses() == []
 
 
+def test_a_held_bus_is_started_released_and_given_back(host: Host, tmp_path: Path) -> None:
+    with Host(tmp_path / "s") as watcher:
+        events = watcher.events(seconds=SECONDS)
+        ticket, other = host.add_bus("vm", tmp_path / "q", held=True), "ab" * 16
+        assert len(ticket) == 32 and host.bus("vm").held and host.bus("vm").worker == 0
+        host.add_device("vm", CARD, "venet-loopback", mac=MAC)
+        with pytest.raises(RequestRefused, match="for another receipt") as refused:
+            host.start("vm", f"{other}:{0:016x}")
+        assert refused.value.result == Result.BUSY
+        host.start("vm", f"{ticket}:{0:016x}")
+        assert not host.bus("vm").held and host.bus("vm").worker > 0
+        receipt = host.release("vm", other)
+        assert receipt == f"{other}:{host.bus('vm').epoch:016x}" and host.bus("vm").held
+        with pytest.raises(RequestRefused, match="given once"):
+            host.release("vm", other)
+        with pytest.raises(RequestRefused, match="is being moved"):
+            host.remove_device("vm", CARD)
+        host.start("vm", "", fenced=True)
+        told = [event.kind.name for event in itertools.islice(events, 8)]
+    assert told[:3] == ["BUS_ADDED", "BUS_HELD", "DEVICE_ADDED"]
+    assert told[3:] == ["BUS_STARTED", "WORKER_STARTED", "BUS_HELD", "BUS_STARTED", "WORKER_STARTED"]
+
+
 def test_a_watcher_is_told_of_every_change_in_order(host: Host, tmp_path: Path) -> None:
     with Host(tmp_path / "s") as watcher:
         events = watcher.events(seconds=SECONDS)

@@ -51,6 +51,7 @@ def test_the_enums_have_the_numbers_of_the_header(tmp_path: Path) -> None:
     lines.append(f'_Static_assert(VBUSD_ALL_DEVICES == {abi.ALL_DEVICES}, "all");')
     lines.append(f'_Static_assert(VBUSD_LINK_DOWN == {abi.LINK_DOWN}, "down");')
     lines.append(f'_Static_assert(VBUSD_READ_ONLY == {abi.READ_ONLY}, "read only");')
+    lines.append(f'_Static_assert(VBUSD_HELD == {abi.HELD} && VBUSD_FENCED == {abi.FENCED}, "moves");')
     lines.append('#include "venet_abi.h"')
     window = f"VBUS_WINDOW_MIN == {abi.WINDOW_MIB[0] << 20} && VBUS_WINDOW_MAX == {abi.WINDOW_MIB[1] << 20}"
     vectors = f"VBUS_VECTORS_MIN == {abi.VECTORS[0]} && VBUS_VECTORS_MAX == {abi.VECTORS[1]}"

@@ -79,7 +79,7 @@ def test_a_release_reads_what_it_left_itself() -> None:
         ),
         (
             edited(VERSION, "VBUSD_RECORD_VERSION = 3"),
-            "yes-if: host: changed: VBUSD_RECORD_VERSION: 2 -> 3: told by VBUSD_RECORD_VERSION: the next",
+            "yes-if: host: changed: VBUSD_RECORD_VERSION: 2 -> 3: told by VBUSD_RECORD_VERSION: a vbusd",
         ),
         (
             edited(VERSION, VERSION, "once upon a time"),

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import struct
+import threading
 import uuid
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 import libvirt
 import libvirt_qemu
@@ -68,6 +71,35 @@ def translated(doing: str) -> Iterator[None]:
         words = " ".join(str(error.get_error_message() or error).split())
         kind = NoAgent if code in AGENT_CODES else VirtError
         raise kind(f"{doing}: {words}", code, hint=HINTS.get(code)) from error
+
+
+MIGRATING = (libvirt.VIR_DOMAIN_PAUSED_MIGRATION, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
+# (event, detail) of a domain -> what a migration waits for.
+HEARD = {
+    (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED): "moving",
+    (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_PAUSED): "paused",
+}
+LISTENING = threading.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Of a migration: bytes done and left, bytes dirtied a second, ms that the guest would stand."""
+
+    done: int
+    left: int
+    dirtied: int
+    downtime: int
+
+
+def listed(ask: Callable[[int], list[Any]], flags: int) -> list[Any]:
+    """Nothing where libvirt lacks the driver, which is a package of its own."""
+    try:
+        return ask(flags)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return []
 
 
 class Domain:
@@ -151,6 +183,64 @@ class Domain:
         with translated(f"{self.name}: save"):
             self._raw.saveFlags(str(file), None, libvirt.VIR_DOMAIN_SAVE_RUNNING)
 
+    def resume(self) -> None:
+        """Let a paused guest go on; one that runs already does."""
+        if self.whereabouts() != "running":
+            with translated(f"{self.name}: resume"):
+                self._raw.resume()
+
+    def whereabouts(self) -> str:
+        """`gone`, `running`, `paused`, or `moving`: stopped by a migration that has not ended."""
+        try:
+            with translated(f"{self.name}: state"):
+                state, reason = self._raw.state(0)
+        except VirtError as error:
+            if error.code == libvirt.VIR_ERR_NO_DOMAIN:
+                return "gone"
+            raise
+        if state in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED):
+            return "gone"
+        if state != libvirt.VIR_DOMAIN_PAUSED:
+            return "running"
+        return "moving" if reason in MIGRATING else "paused"
+
+    def migrate(self, uri: str, bandwidth: int = 0, downtime: int = 0) -> None:
+        """Live, from libvirtd to libvirtd; it is left paused there. MiB/s and ms; 0: libvirt's own.
+
+        Returns when it is there, or raises when it has stayed; never postcopy, which has no way back.
+        """
+        flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER | libvirt.VIR_MIGRATE_PAUSED
+        with translated(f"{self.name}: migrate to {uri}"):
+            if self._raw.isPersistent():
+                flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+            if downtime:
+                self._raw.migrateSetMaxDowntime(downtime, 0)
+            limits = {libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: bandwidth} if bandwidth else {}
+            self._raw.migrateToURI3(uri, limits, flags)
+
+    def progress(self) -> Progress | None:
+        """Of the job that it is in, or None."""
+        with translated(f"{self.name}: its job"):
+            if self._raw.jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE:
+                return None
+            said = self._raw.jobStats()
+        page = said.get(libvirt.VIR_DOMAIN_JOB_MEMORY_PAGE_SIZE, 4096)
+        return Progress(
+            done=said.get(libvirt.VIR_DOMAIN_JOB_DATA_PROCESSED, 0),
+            left=said.get(libvirt.VIR_DOMAIN_JOB_DATA_REMAINING, 0),
+            dirtied=said.get(libvirt.VIR_DOMAIN_JOB_MEMORY_DIRTY_RATE, 0) * page,
+            downtime=said.get(libvirt.VIR_DOMAIN_JOB_DOWNTIME, 0),
+        )
+
+    def abort_job(self) -> None:
+        """A job that has just ended by itself is fine."""
+        try:
+            with translated(f"{self.name}: end its job"):
+                self._raw.abortJob()
+        except VirtError as error:
+            if error.code not in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):
+                raise
+
     def set_vcpus(self, count: int) -> None:
         """Plug CPUs in, up to what the guest has room for, or out; a guest need not bring them online."""
         with translated(f"{self.name}: {count} CPUs"):
@@ -179,11 +269,16 @@ class Domain:
 class Connection:
     """One libvirtd; leaving the `with` block closes the connection, not the guests."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, events: bool = False) -> None:
+        """`events`: `watch` will be used; a connection that is silent for 15 s is then given up."""
         self.uri = uri
+        if events:
+            listen()
         try:
             with translated(uri):
                 self._raw = libvirt.open(uri)
+                if events:
+                    self._raw.setKeepAlive(5, 3)
         except VirtError as error:
             raise Blocked(str(error), hint=error.hint) from error
 
@@ -230,9 +325,9 @@ class Connection:
             return ET.fromstring(self._raw.getDomainCapabilities(None, arch, None, virt, 0))
 
     def pools(self) -> list[ET.Element]:
-        """The storage pools that are up."""
+        """The storage pools that are up; none without libvirt's driver of them."""
         with translated(f"{self.uri}: look at its storage pools"):
-            found = self._raw.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
+            found = listed(self._raw.listAllStoragePools, libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
             return [ET.fromstring(raw.XMLDesc(0)) for raw in found]
 
     def find(self, name: str) -> Domain | None:
@@ -244,6 +339,32 @@ class Connection:
             if error.code == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
             raise
+
+    def find_uuid(self, uuid: UUID) -> Domain | None:
+        try:
+            with translated(f"{self.uri}: {uuid}"):
+                return Domain(self._raw.lookupByUUIDString(str(uuid)))
+        except VirtError as error:
+            if error.code == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+
+    @contextmanager
+    def watch(self, uuid: UUID, heard: Callable[[str], None]) -> Iterator[None]:
+        """`heard` is called, by another thread, with `moving` and `paused` as that guest comes to it."""
+
+        def tell(connection: Any, domain: Any, event: int, detail: int, opaque: Any) -> None:
+            if str(domain.UUIDString()) == str(uuid) and (event, detail) in HEARD:
+                heard(HEARD[event, detail])
+
+        kind = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
+        with translated(f"{self.uri}: watch"):
+            number = self._raw.domainEventRegisterAny(None, kind, tell, None)
+        try:
+            yield
+        finally:
+            with suppress(libvirt.libvirtError):
+                self._raw.domainEventDeregisterAny(number)
 
     def running(self) -> list[str]:
         """Names of the guests that run there, whoever started them."""
@@ -263,6 +384,20 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def listen() -> None:
+    """Start libvirt's event loop, once; connections of before never hear anything."""
+    if LISTENING.is_set():
+        return
+    LISTENING.set()
+    libvirt.virEventRegisterDefaultImpl()
+
+    def forever() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    threading.Thread(target=forever, name="libvirt events", daemon=True).start()
 
 
 SAVED = struct.Struct(

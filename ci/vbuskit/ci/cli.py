@@ -33,6 +33,7 @@ COMMANDS = {
     "host": "start vbusd, add and remove buses and devices, see what is",
     "lab": "hold several hosts on this machine, of several suites, and cut them off from each other",
     "gate": "say whether a guest may move to a host, before anything moves, and why not",
+    "migrate": "move a guest to another host while it runs: gate, prepare, move, switch, commit; journalled",
     "bench": "measure the host's programs, or the bus against virtio, with bounds",
     "ci": "write pipelines for GitHub or GitLab, and put the results of their shards together",
     "selftest": "try here what could not be tried where vbuskit was made: one file to send back",

@@ -18,9 +18,10 @@ def as_json(bus: Bus, devices: list[Device]) -> dict[str, object]:
 def table(bus: Bus, devices: list[Device]) -> list[str]:
     guest = "confirmed" if bus.confirmed else "negotiated" if bus.negotiated else "silent"
     qemu = f"QEMU session {bus.sessions}" if bus.connected else "no QEMU"
+    worker = "held: none before it is started" if bus.held else bus.worker
     lines = [
         f"bus {bus.name}: {qemu}, guest {guest}, {bus.window_mib} MiB, {bus.vectors} vectors, {bus.path}",
-        f"  epoch {bus.epoch:016x}  worker {bus.worker}",
+        f"  epoch {bus.epoch:016x}  worker {worker}",
         f"  restarts {bus.restarts}  handovers {bus.handovers}  takeovers {bus.takeovers}  lost {bus.lost}",
         f"  sandbox: {' '.join(bus.sandbox) or 'none'}",
         "  " + "  ".join(f"{name} {value}" for name, value in bus.counters.items()),

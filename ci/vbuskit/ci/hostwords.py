@@ -77,6 +77,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "domxml", help="what a libvirt domain needs for a bus that is there, or a file's"
     )
     domxml.add_argument("bus", help="a name, or a .toml file")
+    verbs.add_parser(
+        "proxy", help="join standard input and output with vbusd, for another host's `vbuskit migrate`"
+    )
     hook = verbs.add_parser(
         "hook", help="what libvirt's qemu hook calls; the domain comes on standard input"
     )

@@ -199,7 +199,7 @@ json_t *control_devices(int *err)
 static json_t *bus_object(const struct vbusd_bus_status *s)
 {
 	static const struct vbusd_queue_counters none;
-	const char *state = !s->connected ? "listening" :
+	const char *state = s->held ? "held" : !s->connected ? "listening" :
 			    !s->negotiated ? "connected" : "negotiated";
 	json_t *one, *queues = json_object();
 	char number[12];

@@ -211,6 +211,7 @@ static json_t *event_json(const struct vbusd_event_message *m)
 		[VBUSD_MASK_CHANGED] = "mask.changed",	[VBUSD_LINK_CHANGED] = "link.changed",
 		[VBUSD_QEMU_CONNECTED] = "qemu.connected", [VBUSD_QEMU_GONE] = "qemu.gone",
 		[VBUSD_WORKER_STARTED] = "worker.started", [VBUSD_WORKER_DIED] = "worker.died",
+		[VBUSD_BUS_HELD] = "bus.held",		[VBUSD_BUS_STARTED] = "bus.started",
 	};
 	static const uint8_t none[VBUS_UUID_LEN];
 	bool known = m->kind < sizeof(names) / sizeof(names[0]) && names[m->kind];

@@ -78,7 +78,7 @@ static int sync_disk(const char *path, int data, struct fuse_file_info *info)
 	(void)info;
 	pass();
 	atomic_fetch_add(&disk->syncs, 1);
-	return 0;
+	return atomic_load(&disk->loses) ? -EIO : 0;
 }
 
 static const struct fuse_operations operations = {

@@ -15,6 +15,7 @@
  * @shut:    the gate; @waiting before it
  * @reads, @writes, @syncs: that have passed it
  * @refuses_direct: O_DIRECT is answered EINVAL
+ * @loses: a sync is answered EIO
  */
 struct slow_disk {
 	atomic_int shut;
@@ -23,6 +24,7 @@ struct slow_disk {
 	atomic_int writes;
 	atomic_int syncs;
 	atomic_int refuses_direct;
+	atomic_int loses;
 	uint8_t data[SLOW_SIZE];
 };
 

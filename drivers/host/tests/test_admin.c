@@ -67,7 +67,7 @@ static bool test_a_string_without_an_end_is_no_request(void)
 	struct vbusd_request q;
 	uint32_t op;
 
-	for (op = VBUSD_BUS_ADD; op <= VBUSD_END; op++) {
+	for (op = VBUSD_BUS_ADD; op <= VBUSD_START; op++) {
 		q = rig_request(op);
 		memset(q.bus, 'b', sizeof(q.bus));
 		CHECK(answers(q, VBUSD_MALFORMED));
@@ -152,7 +152,7 @@ static bool test_a_number_out_of_range_is_refused_in_every_field(void)
 		q.op = VBUSD_CLASS_STATUS;
 		q.index = odd[i] == 3 ? UINT32_MAX - 1 : odd[i];
 		CHECK(answers(q, VBUSD_NO_ENTRY));
-		q = rig_request(odd[i] < VBUSD_END ? 0 : odd[i]);
+		q = rig_request(odd[i] < VBUSD_START ? 0 : odd[i]);
 		CHECK(answers(q, VBUSD_MALFORMED));
 		q = rig_request(VBUSD_BUS_STATUS);
 		q.version = odd[i];
@@ -168,13 +168,14 @@ static bool test_a_bit_that_an_operation_does_not_know_is_refused_in_words(void)
 		[VBUSD_DEVICE_ADD] = VBUSD_LINK_DOWN | VBUSD_READ_ONLY,
 		[VBUSD_MASK] = VBUSD_ALL_DEVICES,
 		[VBUSD_LINK] = VBUSD_LINK_DOWN,
-		[VBUSD_END] = 0,
+		[VBUSD_BUS_ADD] = VBUSD_HELD,
+		[VBUSD_START] = VBUSD_FENCED,
 	};
 	char text[VBUSD_TEXT_LEN], words[32];
 	struct vbusd_request q;
 	uint32_t op, bit;
 
-	for (op = VBUSD_BUS_ADD; op <= VBUSD_END; op++) {
+	for (op = VBUSD_BUS_ADD; op <= VBUSD_START; op++) {
 		for (bit = 0; bit < 32; bit++) {
 			q = rig_request(op);
 			q.flags = 1u << bit;

@@ -518,6 +518,30 @@ static bool test_a_record_that_does_not_fit_is_refused_in_words_and_left(void)
 	return true;
 }
 
+/* As vbusd 0.1 wrote it: shorter, of the version before, with a sum of its own. */
+static bool test_a_record_of_before_buses_were_held_is_taken_over(void)
+{
+	const size_t size = offsetof(struct vbusd_record, generation);
+	static struct vbusd_record old;
+	struct vbusd_bus_status before;
+	uint64_t sum = 0xcbf29ce484222325ull;
+	size_t i;
+
+	CHECK(stand() && load(&old, sizeof(old)));
+	before = status();
+	old.version = VBUSD_RECORD_BEFORE;
+	old.size = (uint32_t)size;
+	old.checksum = 0;
+	for (i = 0; i < size; i++)
+		sum = (sum ^ ((uint8_t *)&old)[i]) * 0x100000001b3ull;
+	old.checksum = sum;
+	CHECK(is_left_alone(&old, size - 1, 0600, "it has another size"));
+	rig_lose(&rig, SIGKILL);
+	CHECK(store(&old, size, 0600) && rig_again(&rig, NULL));
+	CHECK(status().worker == before.worker && !status().held && echoes(true));
+	return load(&old, sizeof(old)) && old.version == VBUSD_RECORD_VERSION;
+}
+
 static bool lists(uint8_t number, uint32_t count)
 {
 	struct vbus_enumerate_reply list;
@@ -656,6 +680,7 @@ static const struct tap_test tests[] = {
 	TEST(test_another_users_connection_to_a_worker_is_refused_and_vbusds_is_not),
 	TEST(test_a_second_vbusd_with_the_same_records_is_refused),
 	TEST(test_a_record_that_does_not_fit_is_refused_in_words_and_left),
+	TEST(test_a_record_of_before_buses_were_held_is_taken_over),
 	TEST(test_a_worker_that_knows_another_list_than_the_record_is_told_the_records),
 	TEST(test_vbusd_and_worker_lost_at_once_are_survived_with_systemds_descriptor_store),
 	TEST(test_a_session_that_ended_is_not_stored_any_more),

@@ -46,6 +46,7 @@ class Bus:
 
     restarts:  workers that died; handovers: that made room as planned; takeovers: that outlived their vbusd
     lost:      sessions that ended because vbusd and its worker were gone at once
+    held:      it has no worker before `start`
     sandbox:   names of the layers that its worker has
     """
 
@@ -62,6 +63,7 @@ class Bus:
     restarts: int
     takeovers: int
     lost: int
+    held: bool
     sessions: int
     handovers: int
     epoch: int
@@ -167,11 +169,33 @@ class Host:
         connector: Connector = Connector.IVSHMEM,
         window_mib: int = 16,
         vectors: int = 8,
-    ) -> None:
-        """From here on QEMU may connect to the socket, or a process to the folder, `path`."""
-        message = request(Op.BUS_ADD, name, argument=str(path), window_mib=window_mib, vectors=vectors)
+        held: bool = False,
+    ) -> str:
+        """From here on QEMU may connect to the socket, or a process to the folder, `path`.
+
+        `held`: nobody serves it before `start`, and nothing is opened; returns the ticket of the move
+        that brings its guest. Devices are added before QEMU connects. Without it: the empty word.
+        """
+        flags = abi.HELD if held else 0
+        message = request(
+            Op.BUS_ADD, name, argument=str(path), window_mib=window_mib, vectors=vectors, flags=flags
+        )
         message.connector = connector
-        self._ask(message)
+        return self._answer(message)[0]
+
+    def release(self, bus: str, ticket: str) -> str:
+        """Have the bus held; the receipt says that nothing writes to its images here any more.
+
+        Its worker ends what it began and syncs; RequestRefused when that fails or takes more than 5 s:
+        then the bus is served on. The receipt is given once; after a lost answer the same ticket gets it
+        if nobody can have it.
+        """
+        return self._answer(request(Op.RELEASE, bus, argument=ticket))[0]
+
+    def start(self, bus: str, receipt: str, *, fenced: bool = False) -> None:
+        """Have a held bus served, under a new epoch. `fenced`: without a receipt, at the caller's word."""
+        flags = abi.FENCED if fenced else 0
+        self._ask(request(Op.START, bus, argument=receipt, flags=flags))
 
     def remove_bus(self, name: str) -> None:
         self._ask(request(Op.BUS_REMOVE, name))
@@ -276,6 +300,14 @@ class Host:
         self._socket.settimeout(seconds)
         return iter(self._event, None)
 
+    def exchange(self, message: bytes) -> bytes:
+        """One message and its answer, empty when vbusd has ended: for who speaks for somebody else."""
+        try:
+            self._socket.send(message)
+            return self._socket.recv(1 << 16)
+        except OSError as error:
+            raise VbusdSilent(f"vbusd: no answer ({error.strerror or error})") from error
+
     def _event(self) -> Event | None:
         raw = self._socket.recv(1 << 16)
         return event_of(abi.EventMessage.from_buffer_copy(raw)) if raw else None
@@ -292,18 +324,18 @@ class Host:
 
     def _ask(self, message: abi.Request) -> bytes:
         """Send one request; return what follows the reply's head."""
-        try:
-            self._socket.send(bytes(message))
-            raw = self._socket.recv(1 << 16)
-        except OSError as error:
-            raise VbusdSilent(f"vbusd: no answer ({error.strerror or error})") from error
+        return self._answer(message)[1]
+
+    def _answer(self, message: abi.Request) -> tuple[str, bytes]:
+        """Send one request; return the reply's text and what follows it."""
+        raw = self.exchange(bytes(message))
         size = len(bytes(abi.Reply()))
         if len(raw) < size:
             raise VbusdSilent("vbusd: has ended", hint="its log says why")
         reply = abi.Reply.from_buffer_copy(raw)
         if reply.result != Result.OK:
             raise RequestRefused(reply.text.decode(errors="replace"), Result(reply.result))
-        return raw[size:]
+        return reply.text.decode(), raw[size:]
 
 
 def request(
@@ -397,6 +429,7 @@ def bus_of(raw: abi.BusStatus) -> Bus:
         restarts=raw.restarts,
         takeovers=raw.takeovers,
         lost=raw.lost,
+        held=bool(raw.held),
         sessions=raw.sessions,
         handovers=raw.handovers,
         epoch=raw.epoch,

@@ -16,6 +16,8 @@ GROUPS = 8
 ALL_DEVICES = 1
 LINK_DOWN = 2
 READ_ONLY = 4
+HELD = 8
+FENCED = 16
 # enum vbus_sandbox, from its lowest bit on.
 SANDBOX = ("user", "pid", "mount", "net", "ipc", "uts", "cgroup", "landlock", "seccomp")
 
@@ -36,6 +38,8 @@ class Op(IntEnum):
     RENEW = 13
     WATCH = 14
     END = 15
+    RELEASE = 16
+    START = 17
 
 
 class Connector(IntEnum):
@@ -67,6 +71,8 @@ class EventKind(IntEnum):
     QEMU_GONE = 8
     WORKER_STARTED = 9
     WORKER_DIED = 10
+    BUS_HELD = 11
+    BUS_STARTED = 12
 
 
 class Backend(IntEnum):
@@ -181,7 +187,7 @@ class BusStatus(ctypes.Structure):
         ("takeovers", ctypes.c_uint32),
         ("lost", ctypes.c_uint32),
         ("connector", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("held", ctypes.c_uint32),
         ("queue", QueueStatus * QUEUES),
     ]
 

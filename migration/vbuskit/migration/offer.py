@@ -168,7 +168,7 @@ class Desk:
 
 
 Groups = Mapping[int, int]
-Ask = Callable[..., None]
+Ask = Callable[..., object]
 LIMITS: Mapping[str, Callable[[Desk, HostClass, Groups, Ask], dict[str, int]]] = {
     "venet": Desk.venet,
     "vblk": Desk.vblk,

@@ -25,7 +25,7 @@ ADDED = {
     "window": (Verdict.YES, "no guest meets it without its bit, and none goes back with it"),
     "host": (Verdict.IF, "a worker or vbusd from before does not know it"),
 }
-LEFT_ALONE = "the next vbusd leaves such a bus alone, and its worker goes on"
+LEFT_ALONE = "a vbusd that does not read it leaves such a bus alone, and its worker goes on"
 
 
 class Place(NamedTuple):

@@ -17,7 +17,7 @@ from vbuskit.base.places import Places, make
 from vbuskit.base.run import Runner
 from vbuskit.ci.hosttext import as_json, event_line, feature_lines, rates, table
 from vbuskit.ci.hostwords import arguments
-from vbuskit.drivers import description
+from vbuskit.drivers import description, proxy
 from vbuskit.drivers.build import host_programs
 from vbuskit.drivers.description import BusDescription, DeviceDescription
 from vbuskit.drivers.host import Device, Host
@@ -30,6 +30,9 @@ def main(options: argparse.Namespace) -> Exit:
         up(options)
     if options.verb == "hook":
         hook(options)
+        return Exit.OK
+    if options.verb == "proxy":
+        proxy.serve(options.socket, sys.stdin, sys.stdout)
         return Exit.OK
     if options.verb == "domxml" and options.bus.endswith(".toml"):
         print(description.domain_xml(description.read(Path(options.bus))))
